@@ -1,0 +1,351 @@
+//! Manifests from files, folders and standard input, as domain objects; or every mistake in them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_saphyr::{Spanned, options};
+use svcplane::endpoints::EndpointSet;
+use svcplane::field::FieldError;
+use svcplane::k8s::{self, Converted};
+use svcplane::node::Node;
+use svcplane::pod::Pod;
+use svcplane::service::Service;
+
+/// Where manifests come from.
+pub(crate) struct Sources {
+    paths: Vec<PathBuf>,
+    /// Standard input can be read once; a reload reads the same text again.
+    stdin: Option<String>,
+}
+
+/// What tells one state of the files from another.
+pub(crate) type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// The objects of all manifests.
+#[derive(Default)]
+pub(crate) struct Manifests {
+    pub(crate) services: Vec<Located<Service>>,
+    pub(crate) pods: Vec<Located<Pod>>,
+    pub(crate) nodes: Vec<Located<Node>>,
+    pub(crate) endpoints: Vec<Located<EndpointSet>>,
+    /// What was passed over, and why that may matter.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An object, and where it was written.
+pub(crate) struct Located<T> {
+    pub(crate) origin: Origin,
+    pub(crate) object: T,
+}
+
+/// File, document and object: the beginning of every message about it.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    file: String,
+    /// Which document of the file, from 1, and the line where it begins.
+    document: usize,
+    line: u64,
+    object: String,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: document {} (line {})", self.file, self.document, self.line)?;
+        if !self.object.is_empty() {
+            write!(f, ": {}", self.object)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sources {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Result<Self, String> {
+        let mut stdin = None;
+        if paths.iter().any(|path| path.as_os_str() == "-") {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| format!("standard input: {error}"))?;
+            stdin = Some(text);
+        }
+        Ok(Self { paths, stdin })
+    }
+
+    /// Reads everything. All mistakes are reported, not only the first.
+    pub(crate) fn read(&self) -> Result<Manifests, Vec<String>> {
+        let mut reader = Reader::default();
+        for path in &self.paths {
+            if path.as_os_str() == "-" {
+                reader.text("standard input", self.stdin.as_deref().unwrap_or(""));
+                continue;
+            }
+            match files(path) {
+                Ok(files) => files.iter().for_each(|file| reader.file(file)),
+                Err(error) => reader.errors.push(format!("{}: {error}", path.display())),
+            }
+        }
+        if reader.errors.is_empty() { Ok(reader.manifests) } else { Err(reader.errors) }
+    }
+
+    /// The files as they are now. A file that cannot be looked at counts as well.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let of = |path: PathBuf| {
+            let metadata = std::fs::metadata(&path).ok();
+            let modified = metadata.as_ref().and_then(|m| m.modified().ok());
+            (path, modified, metadata.map_or(0, |m| m.len()))
+        };
+        let listed = self.paths.iter().filter(|path| path.as_os_str() != "-");
+        listed.flat_map(|path| files(path).unwrap_or_else(|_| vec![path.clone()])).map(of).collect()
+    }
+}
+
+/// A file, or the manifests of a folder by name (not those of folders in it).
+fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file()
+        })
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err("expected .yaml, .yml or .json files in this folder".to_owned());
+    }
+    Ok(files)
+}
+
+#[derive(Default)]
+struct Reader {
+    manifests: Manifests,
+    errors: Vec<String>,
+    /// Where each object was seen first, by kind and name.
+    seen: BTreeMap<String, Origin>,
+}
+
+impl Reader {
+    fn file(&mut self, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.text(&path.display().to_string(), &text),
+            Err(error) => self.errors.push(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// YAML, of which JSON is a part; any number of documents.
+    fn text(&mut self, file: &str, text: &str) {
+        let options = options! { budget: None, with_snippet: false };
+        match serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options) {
+            Ok(documents) => {
+                for (i, document) in documents.into_iter().enumerate() {
+                    let origin = Origin {
+                        file: file.to_owned(),
+                        document: i + 1,
+                        line: document.referenced.line(),
+                        object: String::new(),
+                    };
+                    self.object(&origin, document.value, None);
+                }
+            }
+            Err(error) => {
+                let place = error.location().map_or_else(String::new, |at| {
+                    format!("line {}, column {}: ", at.line(), at.column())
+                });
+                self.errors.push(format!("{file}: {place}not YAML: {}", error.without_snippet()));
+            }
+        }
+    }
+
+    /// One object, or the objects of a list. Those of a typed list need not say what they are.
+    fn object(&mut self, origin: &Origin, mut value: Value, implied: Option<(&str, &str)>) {
+        let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+        let (api_version, kind) = match (text("apiVersion"), text("kind"), implied) {
+            (Some(api_version), Some(kind), _) => (api_version, kind),
+            (None, None, Some((api_version, kind))) => (api_version.to_owned(), kind.to_owned()),
+            (api_version, _, _) => {
+                let field = if api_version.is_none() { "apiVersion" } else { "kind" };
+                self.errors.push(format!("{origin}: {field}: required value: expected a string"));
+                return;
+            }
+        };
+        if let Some(item_kind) = kind.strip_suffix("List") {
+            let implied = (!item_kind.is_empty()).then_some((api_version.as_str(), item_kind));
+            match value.get_mut("items").map(Value::take) {
+                None | Some(Value::Null) => {}
+                Some(Value::Array(items)) => {
+                    for (i, item) in items.into_iter().enumerate() {
+                        let object = format!("{kind} items[{i}]");
+                        self.object(&Origin { object, ..origin.clone() }, item, implied);
+                    }
+                }
+                Some(_) => self.errors.push(format!("{origin}: items: expected a list")),
+            }
+            return;
+        }
+        let meta = |field: &str| value["metadata"][field].as_str().unwrap_or("").to_owned();
+        let (mut namespace, name) = (meta("namespace"), meta("name"));
+        if kind == "Node" {
+            namespace.clear();
+        } else if namespace.is_empty() {
+            "default".clone_into(&mut namespace);
+        }
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let object = format!("{kind} {namespace}{slash}{name}");
+        let origin = Origin { object: object.clone(), ..origin.clone() };
+        self.known_object(&origin, &api_version, &kind, &namespace, value);
+        if !name.is_empty() {
+            if let Some(first) = self.seen.get(&object) {
+                self.errors.push(format!("{origin}: metadata.name: duplicate of {first}"));
+            } else {
+                self.seen.insert(object, origin);
+            }
+        }
+    }
+
+    fn known_object(
+        &mut self,
+        origin: &Origin,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        value: Value,
+    ) {
+        let all = &mut self.manifests;
+        match (api_version, kind) {
+            ("v1", "Service") => {
+                let read = read(value, &mut self.errors, origin, |mirror: &mut k8s::Service| {
+                    namespace.clone_into(&mut mirror.metadata.namespace);
+                    mirror.set_defaults();
+                    mirror.validate()
+                });
+                let converted = read.map(|mirror| mirror.convert());
+                keep(&mut all.services, &mut all.warnings, &mut self.errors, origin, converted);
+            }
+            ("v1", "Pod") => {
+                let read = read(value, &mut self.errors, origin, |mirror: &mut k8s::Pod| {
+                    namespace.clone_into(&mut mirror.metadata.namespace);
+                    mirror.set_defaults();
+                    mirror.validate()
+                });
+                let converted = read.map(|mirror| mirror.convert());
+                keep(&mut all.pods, &mut all.warnings, &mut self.errors, origin, converted);
+            }
+            ("v1", "Endpoints") => {
+                let read = read(value, &mut self.errors, origin, |mirror: &mut k8s::Endpoints| {
+                    namespace.clone_into(&mut mirror.metadata.namespace);
+                    mirror.set_defaults();
+                    mirror.validate()
+                });
+                let converted = read.map(|mirror| mirror.convert());
+                keep(&mut all.endpoints, &mut all.warnings, &mut self.errors, origin, converted);
+            }
+            ("v1", "Node") => {
+                let read =
+                    read(value, &mut self.errors, origin, |mirror: &mut k8s::Node| mirror.validate());
+                let converted = read.map(|mirror| mirror.convert());
+                keep(&mut all.nodes, &mut all.warnings, &mut self.errors, origin, converted);
+            }
+            ("v1", kind) if !OTHER_CORE_KINDS.contains(&kind) => self.errors.push(format!(
+                "{origin}: kind: unsupported value {kind:?}: expected Service, Pod, Endpoints, Node, List \
+                 or another kind of apiVersion v1"
+            )),
+            _ => all.warnings.push(format!("{origin}: passed over: {api_version} {kind} is not used")),
+        }
+    }
+}
+
+/// Kinds of the core group that a folder of manifests may hold and that do not matter here.
+const OTHER_CORE_KINDS: &[&str] = &[
+    "ConfigMap",
+    "Event",
+    "LimitRange",
+    "Namespace",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "Secret",
+    "ServiceAccount",
+];
+
+/// Reads a mirror and checks it. Values of a wrong type are reported one by one and taken as absent, so that
+/// the rest can be checked as well.
+fn read<T: DeserializeOwned>(
+    mut value: Value,
+    errors: &mut Vec<String>,
+    origin: &Origin,
+    check: impl FnOnce(&mut T) -> Vec<FieldError>,
+) -> Option<T> {
+    const MOST: usize = 100;
+    let mut mistyped = Vec::new();
+    let mut mirror: T = loop {
+        match serde_path_to_error::deserialize(&value) {
+            Ok(mirror) => break mirror,
+            Err(error) => {
+                let path = error.path().to_string();
+                let what = error.inner().to_string().replace("expected i32", "expected an integer");
+                errors.push(format!("{origin}: {path}: {what}"));
+                if mistyped.len() == MOST || !forget(&mut value, error.path()) {
+                    return None;
+                }
+                mistyped.push(path);
+            }
+        }
+    };
+    let mistakes = check(&mut mirror);
+    // What is missing only because it was of a wrong type is reported already.
+    let reported = |error: &FieldError| mistyped.iter().any(|path| error.path().starts_with(path));
+    let mistakes: Vec<_> = mistakes.iter().filter(|error| !reported(error)).collect();
+    errors.extend(mistakes.iter().map(|error| format!("{origin}: {error}")));
+    (mistakes.is_empty() && mistyped.is_empty()).then_some(mirror)
+}
+
+/// Makes a value absent; one that is absent already is taken out with its key. False if nothing was done.
+fn forget(value: &mut Value, path: &serde_path_to_error::Path) -> bool {
+    use serde_path_to_error::Segment;
+    let mut at = value;
+    let mut segments = path.iter().peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        let next = match segment {
+            Segment::Map { key } => {
+                if last && at.get(key.as_str()).is_some_and(Value::is_null) {
+                    return at.as_object_mut().is_some_and(|map| map.remove(key).is_some());
+                }
+                at.get_mut(key.as_str())
+            }
+            Segment::Seq { index } => at.get_mut(*index),
+            _ => None,
+        };
+        let Some(next) = next else { return false };
+        at = next;
+    }
+    !std::mem::replace(at, Value::Null).is_null()
+}
+
+fn keep<T>(
+    list: &mut Vec<Located<T>>,
+    warnings: &mut Vec<String>,
+    errors: &mut Vec<String>,
+    origin: &Origin,
+    converted: Option<Result<Converted<T>, FieldError>>,
+) {
+    match converted {
+        Some(Ok(converted)) => {
+            warnings
+                .extend(converted.warnings.iter().map(|warning| format!("{origin}: {warning}")));
+            list.push(Located { origin: origin.clone(), object: converted.object });
+        }
+        Some(Err(error)) => errors.push(format!("{origin}: {error}")),
+        None => {}
+    }
+}

@@ -1,0 +1,207 @@
+//! A userspace Service proxy: reads Kubernetes manifests, gives every Service an address on loopback, and
+//! carries TCP and UDP to the pods behind it.
+//!
+//! ```text
+//! cargo run --release --example proxy -- --demo examples/manifests/
+//! curl http://127.0.0.1:30080
+//! ```
+//!
+//! `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
+//! connection. Ctrl-C drains; a second one ends at once.
+
+#[path = "proxy/cluster.rs"]
+mod cluster;
+#[path = "proxy/demo.rs"]
+mod demo;
+#[path = "proxy/listeners.rs"]
+mod listeners;
+#[path = "common/manifests.rs"]
+mod manifests;
+#[path = "proxy/shared.rs"]
+mod shared;
+#[path = "proxy/table.rs"]
+mod table;
+#[path = "proxy/tcp.rs"]
+mod tcp;
+#[path = "proxy/udp.rs"]
+mod udp;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use svcplane::ipnet::IpNet;
+use svcplane::name::NodeName;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use cluster::{Cluster, Ranges};
+use demo::Demo;
+use listeners::Listeners;
+use manifests::{Fingerprint, Sources};
+use shared::{Options, Shared};
+
+/// Proxies TCP and UDP to the Services in Kubernetes manifests.
+#[derive(Parser)]
+struct Args {
+    /// Manifests: files, folders (their .yaml, .yml and .json files), or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Start an echo backend on each loopback pod address, and dial nothing but loopback
+    #[arg(long)]
+    demo: bool,
+    /// Report each connection
+    #[arg(short, long)]
+    verbose: bool,
+    /// Where cluster IPs come from; once, or once for each address family
+    #[arg(long, value_name = "CIDR", default_value = "127.96.0.0/16")]
+    cluster_ip_range: Vec<IpNet>,
+    /// Where node ports come from
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
+    node_port_range: (u16, u16),
+    /// The node that this is, for endpoints that are local [default: the only Node there is, or localhost]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<NodeName>,
+    /// How long connections may go on after Ctrl-C
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    drain_seconds: u64,
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST, such as 30000-32767")?;
+    let port = |text: &str| text.parse::<u16>().map_err(|error| format!("{text:?}: {error}"));
+    let (first, last) = (port(first)?, port(last)?);
+    if first == 0 || last < first {
+        return Err("expected a first port from 1 and a last that is not less".to_owned());
+    }
+    Ok((first, last))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errors) => {
+            for error in &errors {
+                eprintln!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Vec<String>> {
+    let options = Options { demo: args.demo, verbose: args.verbose };
+    let ranges = Ranges { cluster_ips: args.cluster_ip_range, node_ports: args.node_port_range };
+    let sources = Sources::new(args.paths).map_err(|error| vec![error])?;
+    let mut seen = sources.fingerprint();
+    let mut cluster = Cluster::new(sources.read()?, &ranges, args.node_name.clone(), None)?;
+    let signals = |kind| signal(kind).map_err(|error| vec![format!("signals: {error}")]);
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let mut terminate = signals(SignalKind::terminate())?;
+
+    let shared = Arc::new(Shared::new(options, cluster.plan.clone()));
+    let mut demo = Demo::default();
+    let mut listeners = Listeners::default();
+    show(&cluster, &shared, &mut demo, &mut listeners).await;
+    println!("ready; Ctrl-C to stop");
+
+    loop {
+        tokio::select! {
+            changed = change(&sources, &seen) => {
+                seen = changed;
+                let read = sources.read().and_then(|manifests| {
+                    Cluster::new(manifests, &ranges, args.node_name.clone(), Some(&cluster))
+                });
+                match read {
+                    Ok(next) => {
+                        cluster = next;
+                        shared.set_plan(cluster.plan.clone());
+                        println!("\nreloaded");
+                        show(&cluster, &shared, &mut demo, &mut listeners).await;
+                    }
+                    Err(errors) => {
+                        for error in &errors {
+                            eprintln!("error: {error}");
+                        }
+                        eprintln!("not reloaded: the last good state stays");
+                    }
+                }
+            }
+            () = either(&mut interrupt, &mut terminate) => break,
+        }
+    }
+    listeners.stop();
+    let again = either(&mut interrupt, &mut terminate);
+    drain(&shared, Duration::from_secs(args.drain_seconds), again).await;
+    Ok(())
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Waits until the files are others than those seen, and have been for a moment: a writer may be at work.
+async fn change(sources: &Sources, seen: &Fingerprint) -> Fingerprint {
+    const EVERY: Duration = Duration::from_millis(100);
+    const SETTLED: Duration = Duration::from_millis(30);
+    loop {
+        sleep(EVERY).await;
+        let mut now = sources.fingerprint();
+        if now == *seen {
+            continue;
+        }
+        for _ in 0..10 {
+            sleep(SETTLED).await;
+            let later = sources.fingerprint();
+            if later == now {
+                break;
+            }
+            now = later;
+        }
+        return now;
+    }
+}
+
+async fn show(cluster: &Cluster, shared: &Arc<Shared>, demo: &mut Demo, listeners: &mut Listeners) {
+    for warning in &cluster.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if shared.options.demo {
+        for failure in demo.update(cluster).await {
+            eprintln!("warning: {failure}");
+        }
+    }
+    let listening = listeners.update(shared).await;
+    println!("{}", table::services(cluster));
+    println!("{}", table::listening(&listening));
+    if shared.options.demo {
+        println!("{} demo backends on loopback pod addresses", demo.len());
+    }
+}
+
+/// Waits for the open connections to end, but no longer than said.
+async fn drain(shared: &Shared, patience: Duration, again: impl Future<Output = ()>) {
+    let mut open = shared.open_connections();
+    let count = *open.borrow();
+    if count == 0 {
+        return;
+    }
+    println!(
+        "draining {count} open connections for at most {patience:?}; Ctrl-C again to end at once"
+    );
+    tokio::select! {
+        waited = timeout(patience, open.wait_for(|open| *open == 0)) => {
+            if waited.is_err() {
+                println!("{} connections were cut off", *shared.open_connections().borrow());
+            }
+        }
+        () = again => {}
+    }
+}

@@ -1,0 +1,146 @@
+//! One socket for each address, port and protocol of the plan.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use svcplane::net::{IpFamily, Protocol};
+use svcplane::plan::{Plan, ServicePortName};
+use svcplane::service::TrafficPolicy;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
+
+use crate::shared::Shared;
+use crate::{tcp, udp};
+
+/// Ports below 1024 move up by so many where they may not be bound.
+const MOVE: u16 = 10_000;
+
+/// A socket, for the table.
+pub(crate) struct Listening {
+    pub(crate) wanted: SocketAddr,
+    pub(crate) protocol: Protocol,
+    /// Where it really is; `None` if it could not be bound.
+    pub(crate) bound: Option<SocketAddr>,
+    pub(crate) name: ServicePortName,
+    pub(crate) backends: usize,
+    pub(crate) note: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Listeners(BTreeMap<(SocketAddr, Protocol), Listener>);
+
+struct Listener {
+    bound: Option<SocketAddr>,
+    note: String,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Listeners {
+    /// Opens what the plan adds and closes what it no longer has. Open connections live on.
+    pub(crate) async fn update(&mut self, shared: &Arc<Shared>) -> Vec<Listening> {
+        let plan = shared.plan();
+        let mut wanted = wanted(&plan);
+        wanted.sort_by(|a, b| (&a.name, a.wanted).cmp(&(&b.name, b.wanted)));
+        let mut before = std::mem::take(&mut self.0);
+        for socket in &mut wanted {
+            let key = (socket.wanted, socket.protocol);
+            // One that could not be bound is tried again.
+            let kept = before.remove(&key).filter(|listener| listener.bound.is_some());
+            let listener = match kept {
+                Some(listener) => listener,
+                None => open(shared, socket.wanted, socket.protocol).await,
+            };
+            socket.bound = listener.bound;
+            socket.note.clone_from(&listener.note);
+            self.0.insert(key, listener);
+        }
+        before.values_mut().for_each(Listener::stop);
+        wanted
+    }
+
+    /// Closes all; open TCP connections live on.
+    pub(crate) fn stop(&mut self) {
+        self.0.values_mut().for_each(Listener::stop);
+        self.0.clear();
+    }
+}
+
+impl Listener {
+    fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+fn wanted(plan: &Plan) -> Vec<Listening> {
+    let mut sockets = Vec::new();
+    for port in plan.ports() {
+        for frontend in &port.frontends {
+            let node = match port.family {
+                IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            };
+            sockets.push(Listening {
+                wanted: SocketAddr::new(frontend.ip.unwrap_or(node), frontend.port),
+                protocol: port.name.protocol,
+                bound: None,
+                name: port.name.clone(),
+                backends: port
+                    .backends(TrafficPolicy::Cluster)
+                    .len()
+                    .max(port.backends(TrafficPolicy::Local).len()),
+                note: String::new(),
+            });
+        }
+    }
+    sockets
+}
+
+async fn open(shared: &Arc<Shared>, wanted: SocketAddr, protocol: Protocol) -> Listener {
+    let mut note = String::new();
+    let mut result = bind(shared, wanted, wanted, protocol).await;
+    let denied =
+        result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    if denied && wanted.port() < 1024 {
+        let moved = SocketAddr::new(wanted.ip(), wanted.port() + MOVE);
+        note = format!("moved from port {}, which needs privilege", wanted.port());
+        result = bind(shared, moved, wanted, protocol).await;
+    }
+    match result {
+        Ok((bound, task)) => Listener { bound: Some(bound), note, task: Some(task) },
+        Err(error) => {
+            let why = match error.kind() {
+                io::ErrorKind::AddrNotAvailable => {
+                    "this machine does not have the address".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Listener { bound: None, note: format!("{wanted} is not bound: {why}"), task: None }
+        }
+    }
+}
+
+/// Binds a socket; flows count as addressed to `wanted`, wherever that is.
+async fn bind(
+    shared: &Arc<Shared>,
+    addr: SocketAddr,
+    wanted: SocketAddr,
+    protocol: Protocol,
+) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+    match protocol {
+        Protocol::Tcp => {
+            let listener = TcpListener::bind(addr).await?;
+            let bound = listener.local_addr()?;
+            Ok((bound, tokio::spawn(tcp::serve(Arc::clone(shared), listener, wanted))))
+        }
+        Protocol::Udp => {
+            let socket = UdpSocket::bind(addr).await?;
+            let bound = socket.local_addr()?;
+            Ok((bound, tokio::spawn(udp::serve(Arc::clone(shared), socket, wanted))))
+        }
+        Protocol::Sctp => Err(io::Error::new(io::ErrorKind::Unsupported, "SCTP is not proxied")),
+    }
+}

@@ -1,0 +1,69 @@
+//! What a picker of backends needs to know: the backends, the ids that outlive changes, the flow.
+//!
+//! ```
+//! use svcplane::backend::{Backend, Flow};
+//!
+//! let backend = Backend::new("10.0.0.1:8080".parse()?);
+//! assert_eq!(backend.weight, 1);
+//!
+//! let flow = Flow::new("192.0.2.7:40000".parse()?, "10.96.0.10:80".parse()?);
+//! assert_eq!(flow.client.port(), 40_000);
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
+
+use core::net::SocketAddr;
+
+/// A server that connections can go to. Its address and port are its identity within a balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Backend {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its share, 0 to 2³¹−1, for the algorithms that heed weights. 0 means "nothing new" in every
+    /// algorithm: open connections go on, no pick yields it. Defaults to 1.
+    pub weight: u32,
+}
+
+impl Backend {
+    /// A backend of weight 1.
+    pub const fn new(addr: SocketAddr) -> Self {
+        Self { addr, weight: 1 }
+    }
+
+    /// The same backend with another weight.
+    #[must_use]
+    pub const fn with_weight(self, weight: u32) -> Self {
+        Self { weight, ..self }
+    }
+}
+
+impl From<SocketAddr> for Backend {
+    fn from(addr: SocketAddr) -> Self {
+        Self::new(addr)
+    }
+}
+
+/// A handle on a backend of one balancer, good until the backend is removed, its connections are over
+/// and its grace time has passed. After that it is an error value, never another backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// The two ends of a new connection (or a UDP exchange) as the client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Flow {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The virtual address and port that the client called.
+    pub destination: SocketAddr,
+}
+
+impl Flow {
+    /// A flow from a client to a virtual address.
+    pub const fn new(client: SocketAddr, destination: SocketAddr) -> Self {
+        Self { client, destination }
+    }
+}

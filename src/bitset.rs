@@ -1,0 +1,196 @@
+//! A set of small integers that finds the next or previous member in a few loads at any fill.
+//!
+//! Sixty-four-ary: a bit of one level says whether a word of the level below has any bit. A search climbs
+//! until a word has a candidate and comes down again: at most two loads a level, four levels for 2^24.
+
+use alloc::vec::Vec;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bitset {
+    /// `levels[0]` holds the members; the last level is one word.
+    levels: Vec<Vec<u64>>,
+    len: usize,
+}
+
+const fn split(index: usize) -> (usize, usize) {
+    (index / 64, index % 64)
+}
+
+impl Bitset {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        let mut set = Self::default();
+        set.grow(capacity);
+        set
+    }
+
+    /// Makes room for members below `capacity`; members stay.
+    pub(crate) fn grow(&mut self, capacity: usize) {
+        let mut words = capacity.div_ceil(64).max(1);
+        let mut level = 0;
+        loop {
+            if level == self.levels.len() {
+                let mut above = Vec::new();
+                if let Some(below) = self.levels.last() {
+                    // The former top becomes the first words of this level's summary.
+                    above.resize(below.len().div_ceil(64), 0);
+                    for (at, _) in below.iter().enumerate().filter(|(_, word)| **word != 0) {
+                        above[at / 64] |= 1 << (at % 64);
+                    }
+                }
+                self.levels.push(above);
+            }
+            if self.levels[level].len() < words {
+                self.levels[level].resize(words, 0);
+            }
+            if self.levels[level].len() == 1 {
+                return;
+            }
+            words = self.levels[level].len().div_ceil(64);
+            level += 1;
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn contains(&self, index: usize) -> bool {
+        let (word, bit) = split(index);
+        self.levels.first().and_then(|level| level.get(word)).is_some_and(|w| w >> bit & 1 == 1)
+    }
+
+    /// Adds a member; true if it was not there. Beyond the capacity nothing is added.
+    pub(crate) fn insert(&mut self, index: usize) -> bool {
+        let (word, bit) = split(index);
+        let Some(first) = self.levels.first_mut().and_then(|level| level.get_mut(word)) else {
+            return false;
+        };
+        if *first >> bit & 1 == 1 {
+            return false;
+        }
+        self.len += 1;
+        let mut was_empty = *first == 0;
+        *first |= 1 << bit;
+        let mut at = word;
+        for level in self.levels.iter_mut().skip(1) {
+            if !was_empty {
+                break;
+            }
+            let (word, bit) = split(at);
+            was_empty = level[word] == 0;
+            level[word] |= 1 << bit;
+            at = word;
+        }
+        true
+    }
+
+    /// Takes a member out; true if it was there.
+    pub(crate) fn remove(&mut self, index: usize) -> bool {
+        if !self.contains(index) {
+            return false;
+        }
+        self.len -= 1;
+        let mut at = index;
+        for level in &mut self.levels {
+            let (word, bit) = split(at);
+            level[word] &= !(1 << bit);
+            if level[word] != 0 {
+                break;
+            }
+            at = word;
+        }
+        true
+    }
+
+    /// The least member that is at least `from`.
+    pub(crate) fn next(&self, from: usize) -> Option<usize> {
+        let mut at = from;
+        for (height, level) in self.levels.iter().enumerate() {
+            let (word, bit) = split(at);
+            let candidates = level.get(word)? & (u64::MAX << bit);
+            if candidates != 0 {
+                return Some(self.descend(
+                    height,
+                    word * 64 + candidates.trailing_zeros() as usize,
+                    true,
+                ));
+            }
+            at = word + 1;
+        }
+        None
+    }
+
+    /// The greatest member that is at most `to`.
+    pub(crate) fn prev(&self, to: usize) -> Option<usize> {
+        let last = self.levels.first()?.len() * 64 - 1;
+        let mut at = to.min(last);
+        for (height, level) in self.levels.iter().enumerate() {
+            let (word, bit) = split(at);
+            let candidates = level[word] & (u64::MAX >> (63 - bit));
+            if candidates != 0 {
+                let top = candidates.ilog2() as usize;
+                return Some(self.descend(height, word * 64 + top, false));
+            }
+            at = word.checked_sub(1)?;
+        }
+        None
+    }
+
+    /// From a set bit of a level down to the first or last member under it.
+    fn descend(&self, height: usize, mut at: usize, first: bool) -> usize {
+        for level in self.levels[..height].iter().rev() {
+            let word = level[at];
+            let bit = if first { word.trailing_zeros() } else { word.ilog2() };
+            at = at * 64 + bit as usize;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::Bitset;
+
+    proptest! {
+        /// Against the ordered set of the standard library, over three levels, growing on the way.
+        #[test]
+        fn agrees_with_btree_set(
+            operations in prop::collection::vec((0_u8..8, 0_usize..300_000), 1..300),
+            dense in prop::bool::ANY,
+        ) {
+            let mut set = Bitset::with_capacity(if dense { 200 } else { 1 });
+            let mut model = BTreeSet::new();
+            let mut capacity = if dense { 256 } else { 64 };
+            for (kind, value) in operations {
+                let value = if dense { value % 200 } else { value };
+                match kind {
+                    0..=3 => {
+                        if value >= capacity {
+                            prop_assert!(!set.insert(value));
+                            set.grow(value + 1);
+                            capacity = (value + 1).next_multiple_of(64);
+                        }
+                        prop_assert_eq!(set.insert(value), model.insert(value));
+                    }
+                    4 | 5 => prop_assert_eq!(set.remove(value), model.remove(&value)),
+                    6 => prop_assert_eq!(set.next(value), model.range(value..).next().copied()),
+                    _ => prop_assert_eq!(set.prev(value), model.range(..=value).next_back().copied()),
+                }
+                prop_assert_eq!(set.contains(value), model.contains(&value));
+                prop_assert_eq!(set.len(), model.len());
+            }
+            let mut walked = Vec::new();
+            let mut from = 0;
+            while let Some(member) = set.next(from) {
+                walked.push(member);
+                from = member + 1;
+            }
+            prop_assert!(walked.into_iter().eq(model));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From a Service and pods to endpoints, as the EndpointSlice controller goes about it.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::{Conditions, Endpoint, EndpointPort, EndpointSet, LeftOut, Target};
+use crate::net::IpFamily;
+use crate::node::Nodes;
+use crate::pod::Pod;
+use crate::service::{Service, ServicePort, TargetPort};
+
+impl EndpointSet {
+    /// The endpoints that a Service has by its selector.
+    ///
+    /// `pods` may hold any pods; those of other namespaces and labels are passed over. A pod is an endpoint, in
+    /// each of the Service's address families that it has an address of, unless it is over (`Succeeded`,
+    /// `Failed`). It is *ready* if it serves and is not being deleted, or if the Service publishes addresses
+    /// that are not ready. A port that does not resolve for a pod is missing for that pod only.
+    ///
+    /// A pod on a node that `nodes` does not have is [left out](EndpointSet::left_out), unless the Service
+    /// publishes addresses that are not ready; then it has no zone.
+    ///
+    /// `DIFFERENCE`: a pod that names no node is an endpoint without zone. Kubernetes would leave it out, as
+    /// no node has an empty name; but there a pod without node never has an address.
+    pub fn resolve<'a, I>(service: &Service, pods: I, nodes: &Nodes) -> Self
+    where
+        I: IntoIterator<Item = &'a Pod>,
+    {
+        let families = families(service);
+        let mut port_lists = BTreeSet::new();
+        let mut endpoints = Vec::new();
+        let mut left_out = Vec::new();
+        for pod in pods {
+            let eligible = service.selects(pod.name.namespace(), &pod.labels)
+                && !pod.phase.is_terminal()
+                && !pod.ips.is_empty();
+            if !eligible {
+                continue;
+            }
+            let node = pod.node.as_ref().map(|name| (name, nodes.lookup(name.as_str())));
+            if let (Some((name, None)), false) = (node, service.publish_not_ready_addresses) {
+                left_out.push(LeftOut { pod: pod.name.clone(), unknown_node: name.clone() });
+                continue;
+            }
+            let zone = node.and_then(|(_, node)| node?.zone()).map(Arc::from);
+            let ports = shared(&mut port_lists, resolve_ports(service, pod));
+            for &family in families {
+                let mut ips = pod.ips.iter().copied().filter(|&ip| IpFamily::of(ip) == family);
+                let Some(ip) = ips.next() else { continue };
+                endpoints.push(Endpoint {
+                    ip,
+                    other_ips: ips.collect::<Vec<IpAddr>>(),
+                    ports: Arc::clone(&ports),
+                    conditions: conditions(service, pod),
+                    hostname: hostname(service, pod),
+                    node: pod.node.clone(),
+                    zone: zone.clone(),
+                    target: Some(Target::pod(pod.name.clone(), &pod.uid)),
+                });
+            }
+        }
+        left_out.sort_unstable();
+        let mut set = Self::new(service.name.clone(), endpoints);
+        set.left_out = left_out;
+        set
+    }
+}
+
+/// The families that a Service's endpoints are looked for in: those stated, else the cluster IP's, else both.
+fn families(service: &Service) -> &[IpFamily] {
+    match (&*service.ip_families, service.cluster_ips.as_slice()) {
+        ([], []) => &[IpFamily::V4, IpFamily::V6],
+        ([], [IpAddr::V4(_), ..]) => &[IpFamily::V4],
+        ([], [IpAddr::V6(_), ..]) => &[IpFamily::V6],
+        (stated, _) => stated,
+    }
+}
+
+fn conditions(service: &Service, pod: &Pod) -> Conditions {
+    let (serving, terminating) = (pod.ready, pod.deleted.is_some());
+    let ready = service.publish_not_ready_addresses || (serving && !terminating);
+    Conditions { ready, serving, terminating }
+}
+
+/// A pod's hostname counts under the Service that it names as its subdomain.
+fn hostname(service: &Service, pod: &Pod) -> Option<crate::name::DnsLabel> {
+    let here = pod.subdomain.as_ref().is_some_and(|name| name.as_str() == service.name.name());
+    pod.hostname.clone().filter(|_| here)
+}
+
+fn resolve_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
+    let resolve = |port: &ServicePort| {
+        let number = match &port.target {
+            TargetPort::Number(number) => *number,
+            TargetPort::Name(name) => pod.port(name, port.protocol)?,
+        };
+        Some(EndpointPort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            port: number,
+            app_protocol: port.app_protocol.clone(),
+        })
+    };
+    let mut ports: Vec<EndpointPort> = service.ports.iter().filter_map(resolve).collect();
+    ports.sort_unstable();
+    ports
+}
+
+fn shared(
+    known: &mut BTreeSet<Arc<[EndpointPort]>>,
+    ports: Vec<EndpointPort>,
+) -> Arc<[EndpointPort]> {
+    if let Some(list) = known.get(&*ports) {
+        return Arc::clone(list);
+    }
+    let list: Arc<[EndpointPort]> = ports.into();
+    known.insert(Arc::clone(&list));
+    list
+}

@@ -1,0 +1,66 @@
+//! Allocators over one range: addresses for Services ([`IpRange`]), node ports ([`PortRange`]).
+//!
+//! ```
+//! use svcplane::ipam::{AllocateError, IpRange};
+//!
+//! let mut range = IpRange::new("10.96.0.0/16".parse()?, 7)?;
+//! range.allocate("10.96.0.10".parse()?)?; // the DNS service's fixed address
+//! let ip = range.allocate_next()?; // any other
+//! assert_eq!(range.used(), 2);
+//!
+//! let taken = range.allocate(ip);
+//! assert!(matches!(taken, Err(AllocateError::Allocated { .. })));
+//! assert!(range.release(ip));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A range is cut into a lower *static* band, which requests for a given address should use, and an upper
+//! *dynamic* band, from which the next free one is taken first (KEP-3070, KEP-3668): a random start in the
+//! upper band, the next free from there with wrap; when that band is full, the same in the lower. The
+//! random start comes from a seed; the same calls on the same seed give the same addresses, everywhere
+//! and for ever.
+//!
+//! Source: Kubernetes `ipallocator`, `portallocator`. Every call is O(levels of a 64-ary bitmap), at any
+//! fill; memory is one bit per address.
+
+mod bitmap;
+mod ports;
+mod range;
+
+pub use ports::{ParsePortRangeError, PortRange};
+pub use range::{IpRange, RangeTooLarge};
+
+use alloc::string::String;
+use core::fmt;
+
+use thiserror::Error;
+
+/// Why an allocation was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AllocateError<T: fmt::Display> {
+    /// Nothing is free.
+    #[error("range {range} is full")]
+    Full {
+        /// The range, as text.
+        range: String,
+    },
+    /// The address or port is not an allocatable one of the range.
+    #[error("{item} is not in the range {range}: expected {first} to {last}")]
+    NotInRange {
+        /// What was asked for.
+        item: T,
+        /// The range, as text.
+        range: String,
+        /// The first that can be allocated.
+        first: T,
+        /// The last that can be allocated.
+        last: T,
+    },
+    /// The address or port is taken.
+    #[error("{item} is already allocated")]
+    Allocated {
+        /// What was asked for.
+        item: T,
+    },
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod affinity;
+pub mod backend;
+pub mod balancer;
+mod bitset;
+pub mod endpoints;
+pub mod field;
+pub mod ipam;
+pub mod k8s;
+pub mod labels;
+pub mod name;
+pub mod net;
+pub mod node;
+pub mod plan;
+pub mod pod;
+pub mod sched;
+pub mod service;
+pub mod time;
+
+pub use ipnet;

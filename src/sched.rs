@@ -1,0 +1,142 @@
+//! Algorithms that choose a backend, and the list that they choose from.
+//!
+//! Most programs name an [`Algorithm`] and leave the rest to [`Balancer`](crate::balancer::Balancer):
+//!
+//! ```
+//! use svcplane::backend::Flow;
+//! use svcplane::balancer::Balancer;
+//! use svcplane::sched::Algorithm;
+//! use svcplane::time::Instant;
+//!
+//! let mut balancer = Balancer::new("rr".parse::<Algorithm>()?);
+//! for addr in ["10.0.0.1:80", "10.0.0.2:80"] {
+//!     balancer.add(addr.parse::<std::net::SocketAddr>()?.into(), Instant::ZERO);
+//! }
+//! let flow = Flow::new("192.0.2.7:40000".parse()?, "10.96.0.10:80".parse()?);
+//! // As in the kernel, the last one added is walked first.
+//! assert_eq!(balancer.pick(&flow, Instant::ZERO).unwrap().addr().to_string(), "10.0.0.2:80");
+//! assert_eq!(balancer.pick(&flow, Instant::ZERO).unwrap().addr().to_string(), "10.0.0.1:80");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Programs with an algorithm of their own implement [`Scheduler`] and call
+//! [`Balancer::with_scheduler`](crate::balancer::Balancer::with_scheduler). A scheduler is told of every
+//! change, so that it can keep whatever structure makes its pick cheap; no pick has to scan.
+//!
+//! Source: Linux IPVS, 6.1. New backends go to the *head* of the list, and every algorithm walks from head
+//! to tail.
+
+mod list;
+mod rr;
+
+use core::fmt;
+use core::str::FromStr;
+
+use thiserror::Error;
+
+pub use list::{Backends, Entry, Place};
+pub use rr::RoundRobin;
+
+use crate::backend::Flow;
+
+/// An algorithm that chooses the backend of a new connection.
+///
+/// A scheduler is created with no backends, hears of each change *after* it was made to the list, and
+/// answers picks from what it keeps. It never counts: the balancer does, and says so by
+/// [`Change::Updated`].
+pub trait Scheduler: fmt::Debug {
+    /// The list has changed. A kind of change that the scheduler does not know is best treated as
+    /// [`Change::Renumbered`].
+    fn changed(&mut self, backends: &Backends, change: Change);
+
+    /// The place of the backend for a new connection, which has to be [usable](Entry::usable); `None` if
+    /// there is none. Not scanning the list here is what the changes are told for.
+    fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place>;
+}
+
+/// What happened to the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A backend came to the head of the list.
+    Added(Place),
+    /// A backend's weight was set, perhaps to what it was; it keeps its place.
+    Edited(Place),
+    /// A backend has left; its place stays empty.
+    Removed(Place),
+    /// Connection counts changed, or a backend became usable or unusable for a reason other than an edit.
+    Updated(Place),
+    /// Every place may be another now; the order is the same. State about places has to be built again.
+    Renumbered,
+}
+
+/// The algorithms of this crate, by the names that the kernel and `ipvsadm` use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// `rr`: each usable backend in turn, whatever its weight.
+    #[default]
+    RoundRobin,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: &[Self] = &[Self::RoundRobin];
+
+    /// The kernel's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "rr",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// No algorithm of this crate has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("unknown scheduling algorithm: expected rr")]
+#[non_exhaustive]
+pub struct UnknownAlgorithm;
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        Self::ALL.iter().copied().find(|a| a.as_str() == text).ok_or(UnknownAlgorithm)
+    }
+}
+
+/// Any of this crate's schedulers: what [`Algorithm`] names.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AnyScheduler {
+    /// `rr`
+    RoundRobin(RoundRobin),
+}
+
+impl From<Algorithm> for AnyScheduler {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Self::RoundRobin(RoundRobin::default()),
+        }
+    }
+}
+
+impl Scheduler for AnyScheduler {
+    fn changed(&mut self, backends: &Backends, change: Change) {
+        match self {
+            Self::RoundRobin(rr) => rr.changed(backends, change),
+        }
+    }
+
+    fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
+        match self {
+            Self::RoundRobin(rr) => rr.pick(backends, flow),
+        }
+    }
+}
