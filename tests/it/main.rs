@@ -1,0 +1,15 @@
+//! The integration tests, one module for each of the crate's, in one binary.
+
+mod affinity;
+mod balancer;
+mod endpoints;
+mod ipam;
+mod k8s;
+mod labels;
+mod layering;
+mod name;
+mod net;
+mod plan;
+mod proxy;
+mod time;
+mod validate;
