@@ -134,7 +134,7 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
             () = either(&mut interrupt, &mut terminate) => break,
         }
     }
-    listeners.stop();
+    listeners.stop().await;
     let again = either(&mut interrupt, &mut terminate);
     drain(&shared, Duration::from_secs(args.drain_seconds), again).await;
     Ok(())

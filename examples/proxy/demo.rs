@@ -21,13 +21,6 @@ struct Backend {
     task: JoinHandle<()>,
 }
 
-impl Drop for Backend {
-    /// As when a pod is deleted: its connections end with it.
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Demo {
     /// Starts the backends of new pods and ends those of pods that are gone. What could not be started.
     pub(crate) async fn update(&mut self, cluster: &Cluster) -> Vec<String> {
@@ -42,7 +35,15 @@ impl Demo {
                 wanted.insert(key, target.name.name().to_owned());
             }
         }
-        self.0.retain(|key, backend| wanted.get(key) == Some(&backend.pod));
+        for (key, backend) in std::mem::take(&mut self.0) {
+            if wanted.get(&key) == Some(&backend.pod) {
+                self.0.insert(key, backend);
+            } else {
+                // As when a pod is deleted: its connections end with it.
+                backend.task.abort();
+                let _ = backend.task.await;
+            }
+        }
         let mut failures = Vec::new();
         for ((addr, protocol), pod) in wanted {
             if self.0.contains_key(&(addr, protocol)) {

@@ -56,21 +56,26 @@ impl Listeners {
             socket.note.clone_from(&listener.note);
             self.0.insert(key, listener);
         }
-        before.values_mut().for_each(Listener::stop);
+        for listener in before.into_values() {
+            listener.stop().await;
+        }
         wanted
     }
 
     /// Closes all; open TCP connections live on.
-    pub(crate) fn stop(&mut self) {
-        self.0.values_mut().for_each(Listener::stop);
-        self.0.clear();
+    pub(crate) async fn stop(self) {
+        for listener in self.0.into_values() {
+            listener.stop().await;
+        }
     }
 }
 
 impl Listener {
-    fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
+    /// Returns when the socket is closed.
+    async fn stop(self) {
+        if let Some(task) = self.task {
             task.abort();
+            let _ = task.await;
         }
     }
 }

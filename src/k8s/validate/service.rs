@@ -253,8 +253,9 @@ fn traffic_policies(report: &mut Report, root: &Path<'_>, spec: &ServiceSpec) {
         ),
     }
     let path = root.field("internalTrafficPolicy");
+    let needed = matches!(spec.kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer");
     match spec.internal_traffic_policy.as_deref() {
-        None if spec.kind == "ExternalName" => {}
+        None if !needed => {}
         policy => one_of(report, &path, policy.unwrap_or(""), EXPECTED, known),
     }
     if let Some(wish) = spec.traffic_distribution.as_deref() {
