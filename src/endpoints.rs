@@ -185,16 +185,23 @@ impl Default for Conditions {
 pub struct Target {
     /// Its kind, mostly `Pod`.
     pub kind: Box<str>,
-    /// Its namespace and name.
-    pub name: ObjectName,
+    /// Its namespace; empty for objects of the whole cluster, such as nodes.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
     /// Its uid; empty if unknown.
     pub uid: Box<str>,
 }
 
 impl Target {
     /// A pod.
-    pub fn pod(name: ObjectName, uid: &str) -> Self {
-        Self { kind: "Pod".into(), name, uid: uid.into() }
+    pub fn pod(name: &ObjectName, uid: &str) -> Self {
+        Self {
+            kind: "Pod".into(),
+            namespace: name.namespace().into(),
+            name: name.name().into(),
+            uid: uid.into(),
+        }
     }
 }
 

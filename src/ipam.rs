@@ -46,16 +46,14 @@ pub enum AllocateError<T: fmt::Display> {
         range: String,
     },
     /// The address or port is not an allocatable one of the range.
-    #[error("{item} is not in the range {range}: expected {first} to {last}")]
+    #[error("{item} is not in the range {range}: expected {}", Bounds(.bounds))]
     NotInRange {
         /// What was asked for.
         item: T,
         /// The range, as text.
         range: String,
-        /// The first that can be allocated.
-        first: T,
-        /// The last that can be allocated.
-        last: T,
+        /// The first and the last that can be allocated; `None` if nothing can.
+        bounds: Option<(T, T)>,
     },
     /// The address or port is taken.
     #[error("{item} is already allocated")]
@@ -63,4 +61,15 @@ pub enum AllocateError<T: fmt::Display> {
         /// What was asked for.
         item: T,
     },
+}
+
+struct Bounds<'a, T>(&'a Option<(T, T)>);
+
+impl<T: fmt::Display> fmt::Display for Bounds<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((first, last)) => write!(f, "{first} to {last}"),
+            None => f.write_str("nothing, it is too small to allocate from"),
+        }
+    }
 }

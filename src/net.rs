@@ -177,8 +177,9 @@ impl fmt::Display for SpecialAddress {
     }
 }
 
-/// The special class of an address, if it has one.
+/// The special class of an address, if it has one; of an IPv4-mapped IPv6 address, that of the IPv4 address.
 pub fn special_address(ip: IpAddr) -> Option<SpecialAddress> {
+    let ip = ip.to_canonical();
     let link_local = match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -236,23 +237,25 @@ pub fn parse_ip(text: &str) -> Result<IpAddr, ParseIpError> {
 }
 
 /// Reads a prefix as leniently as kube-proxy: as [`parse_ip`], leading zeros in the length too, and
-/// bits beyond the length are cut off (`1.2.3.4/24` is `1.2.3.0/24`).
+/// bits beyond the length are cut off (`1.2.3.4/24` is `1.2.3.0/24`). An IPv4-mapped IPv6 prefix is the IPv4
+/// prefix in it, unless its length reaches out of the mapped part.
 ///
 /// # Errors
 ///
-/// No slash, a length that is not digits or is greater than the family's, or a bad address. The
-/// length of an IPv4-mapped IPv6 prefix has to be at least 96.
+/// No slash, a length that is not digits or is greater than the family's, or a bad address.
 pub fn parse_cidr(text: &str) -> Result<IpNet, ParseCidrError> {
     let (ip, len) = text.split_once('/').ok_or(ParseCidrError)?;
     if len.is_empty() || !len.bytes().all(|b| b.is_ascii_digit()) {
         return Err(ParseCidrError);
     }
-    let mut len: u8 = len.parse().map_err(|_| ParseCidrError)?;
-    let mapped = ip.contains(':');
-    let ip = parse_ip(ip).map_err(|_| ParseCidrError)?;
-    if mapped && ip.is_ipv4() {
-        len = len.checked_sub(96).ok_or(ParseCidrError)?;
-    }
+    let len: u8 = len.parse().map_err(|_| ParseCidrError)?;
+    let (ip, len) = match (parse_ip(ip).map_err(|_| ParseCidrError)?, ip.contains(':')) {
+        (IpAddr::V4(mapped), true) => match len.checked_sub(96) {
+            Some(len) => (IpAddr::V4(mapped), len),
+            None => (IpAddr::V6(mapped.to_ipv6_mapped()), len),
+        },
+        (ip, _) => (ip, len),
+    };
     IpNet::new(ip, len).map(|net| net.trunc()).map_err(|_| ParseCidrError)
 }
 

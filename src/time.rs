@@ -153,7 +153,7 @@ fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         && (1..=days_in_month(year, month)).contains(&day)
         && hour < 24
         && minute < 60
-        && second <= 60; // a leap second counts as the next second
+        && second <= 60;
     if !in_range {
         return None;
     }
@@ -180,7 +180,9 @@ fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let day_seconds = hour * 3600 + minute * 60 + second;
-    Some(days_from_civil(year, month, day) * 86_400 + day_seconds - offset)
+    let total = days_from_civil(year, month, day) * 86_400 + day_seconds - offset;
+    // A leap second is the last of a UTC day; it counts as the first of the next.
+    (second < 60 || total % 86_400 == 0).then_some(total)
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {

@@ -32,7 +32,7 @@ impl Demo {
             };
             for port in endpoint.ports.iter() {
                 let key = (SocketAddr::new(endpoint.ip, port.port), port.protocol);
-                wanted.insert(key, target.name.name().to_owned());
+                wanted.insert(key, target.name.to_string());
             }
         }
         for (key, backend) in std::mem::take(&mut self.0) {

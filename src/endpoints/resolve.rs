@@ -57,7 +57,7 @@ impl EndpointSet {
                     hostname: hostname(service, pod),
                     node: pod.node.clone(),
                     zone: zone.clone(),
-                    target: Some(Target::pod(pod.name.clone(), &pod.uid)),
+                    target: Some(Target::pod(&pod.name, &pod.uid)),
                 });
             }
         }

@@ -33,16 +33,16 @@ pub struct ParsePortRangeError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct PortRange {
+    /// The ports; none if the last is less than the first.
     first: u16,
     last: u16,
     slots: Bitmap,
 }
 
 impl PortRange {
-    /// An empty range of the ports `first..=last`; one port if `last` is less than `first`.
+    /// The ports `first..=last`, all free; no ports at all if `last` is less than `first`.
     pub fn new(first: u16, last: u16, seed: u64) -> Self {
-        let last = last.max(first);
-        let size = usize::from(last - first) + 1;
+        let size = usize::from(last).checked_sub(first.into()).map_or(0, |span| span + 1);
         Self { first, last, slots: Bitmap::new(size, static_band(size as u64, 32, 128), seed) }
     }
 
@@ -56,8 +56,7 @@ impl PortRange {
             return Err(AllocateError::NotInRange {
                 item: port,
                 range: self.to_string(),
-                first: self.first,
-                last: self.last,
+                bounds: (self.first <= self.last).then_some((self.first, self.last)),
             });
         };
         if self.slots.allocate(slot) {
@@ -114,8 +113,12 @@ impl Default for PortRange {
 impl FromStr for PortRange {
     type Err = ParsePortRangeError;
 
-    /// `N`, `FIRST-LAST` (inclusive) or `BASE+OFFSET`, blanks around it ignored; seed 0.
+    /// `N`, `FIRST-LAST` (inclusive) or `BASE+OFFSET`, blanks around it ignored; seed 0. An empty text is a range
+    /// without ports.
     fn from_str(text: &str) -> Result<Self, ParsePortRangeError> {
+        if text.is_empty() {
+            return Ok(Self::new(1, 0, 0));
+        }
         parse(text.trim())
             .map(|(first, last)| Self::new(first, last, 0))
             .ok_or_else(|| ParsePortRangeError { text: text.into() })
@@ -124,7 +127,7 @@ impl FromStr for PortRange {
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
+        if self.first > self.last { Ok(()) } else { write!(f, "{}-{}", self.first, self.last) }
     }
 }
 

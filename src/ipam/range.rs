@@ -38,7 +38,7 @@ impl IpRange {
     pub fn new(net: IpNet, seed: u64) -> Result<Self, RangeTooLarge> {
         let host_bits = net.max_prefix_len() - net.prefix_len();
         let (size, unusable) = match net {
-            IpNet::V4(_) if host_bits > 24 => return Err(RangeTooLarge { range: net }),
+            IpNet::V4(_) if host_bits > 24 => return Err(RangeTooLarge { range: net.trunc() }),
             IpNet::V4(_) => (1_u64 << host_bits, 2),
             IpNet::V6(_) => (1_u64 << host_bits.min(16), 1),
         };
@@ -58,8 +58,11 @@ impl IpRange {
             return Err(AllocateError::NotInRange {
                 item: ip,
                 range: self.net.to_string(),
-                first: self.address(0),
-                last: self.address(self.slots.size().saturating_sub(1)),
+                bounds: self
+                    .slots
+                    .size()
+                    .checked_sub(1)
+                    .map(|last| (self.address(0), self.address(last))),
             });
         };
         if self.slots.allocate(slot) { Ok(()) } else { Err(AllocateError::Allocated { item: ip }) }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::labels::Labels;
 use crate::name::ObjectName;
-use crate::service::{ClusterIps, ServiceKind, TargetPort};
+use crate::service::{ClusterIps, IpMode, ServiceKind, TargetPort, TrafficPolicy};
 use crate::{node, pod, service};
 
 impl From<&service::Service> for Service {
@@ -23,7 +23,6 @@ impl From<&service::Service> for Service {
             ClusterIps::Headless => alloc::vec!["None".to_owned()],
             ips => texts(ips.as_slice()),
         };
-        let balanced = service.kind == ServiceKind::LoadBalancer;
         let mut spec = ServiceSpec {
             ports: service.ports.iter().map(Into::into).collect(),
             selector: service.selector.as_ref().map(|s| map(s.as_labels())).unwrap_or_default(),
@@ -39,16 +38,15 @@ impl From<&service::Service> for Service {
             ip_family_policy: service.ip_family_policy.map(|policy| policy.as_str().to_owned()),
             allocate_load_balancer_node_ports: service.load_balancer.allocate_node_ports,
             load_balancer_class: owned(service.load_balancer.class.as_deref()),
+            internal_traffic_policy: Some(service.internal_traffic_policy.as_str().to_owned()),
             traffic_distribution: service.traffic_distribution.map(|d| d.as_str().to_owned()),
             ..ServiceSpec::default()
         };
         if let ServiceKind::ExternalName(name) = &service.kind {
             spec.external_name = name.to_string();
-        } else {
-            spec.internal_traffic_policy =
-                Some(service.internal_traffic_policy.as_str().to_owned());
         }
-        if spec.is_externally_accessible() {
+        let stated = service.external_traffic_policy != TrafficPolicy::Cluster;
+        if stated || spec.is_externally_accessible() {
             service.external_traffic_policy.as_str().clone_into(&mut spec.external_traffic_policy);
         }
         if let Some(timeout) = service.client_ip_affinity {
@@ -56,9 +54,6 @@ impl From<&service::Service> for Service {
             let client_ip = Some(ClientIpConfig { timeout_seconds });
             "ClientIP".clone_into(&mut spec.session_affinity);
             spec.session_affinity_config = Some(SessionAffinityConfig { client_ip });
-        }
-        if balanced {
-            spec.allocate_load_balancer_node_ports.get_or_insert(true);
         }
         let mut metadata = meta(&service.name, &service.uid, &service.labels);
         metadata.annotations = map(&service.annotations);
@@ -91,7 +86,8 @@ impl From<&service::Ingress> for LoadBalancerIngress {
         Self {
             ip: text(ingress.ip),
             hostname: owned(ingress.hostname.as_deref()).unwrap_or_default(),
-            ip_mode: ingress.ip.map(|_| ingress.mode.as_str().to_owned()),
+            ip_mode: (ingress.ip.is_some() || ingress.mode != IpMode::Vip)
+                .then(|| ingress.mode.as_str().to_owned()),
         }
     }
 }

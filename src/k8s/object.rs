@@ -12,7 +12,7 @@ use super::{EndpointSlice, Endpoints, Node, Pod, Service};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "wire::Tagged", into = "wire::Tagged"))]
+#[cfg_attr(feature = "serde", serde(try_from = "wire::Tagged", into = "wire::Tagged"))]
 pub enum Object {
     /// v1 `Service`
     Service(Box<Service>),
@@ -44,10 +44,10 @@ pub struct List {
 #[cfg(feature = "serde")]
 mod wire {
     use alloc::boxed::Box;
-    use alloc::string::String;
+    use alloc::string::{String, ToString};
     use alloc::vec::Vec;
 
-    use serde::{Deserialize, Serialize};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{EndpointSlice, Endpoints, List, Node, Object, Pod, Service};
 
@@ -73,8 +73,26 @@ mod wire {
     pub(super) struct Versioned<T> {
         #[serde(rename = "apiVersion", default)]
         api_version: String,
-        #[serde(flatten)]
-        object: T,
+        #[serde(flatten, bound(deserialize = "T: Deserialize<'de>"))]
+        object: Body<T>,
+    }
+
+    /// An object, or why it is none: which matters only if it is of the expected group.
+    struct Body<T>(Result<T, String>);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Body<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Ok(Self(T::deserialize(deserializer).map_err(|error| error.to_string())))
+        }
+    }
+
+    impl<T: Serialize> Serialize for Body<T> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match &self.0 {
+                Ok(object) => object.serialize(serializer),
+                Err(error) => Err(serde::ser::Error::custom(error)),
+            }
+        }
     }
 
     #[derive(Serialize, Deserialize)]
@@ -87,16 +105,20 @@ mod wire {
 
     impl<T> Versioned<T> {
         fn new(api_version: &str, object: T) -> Self {
-            Self { api_version: api_version.into(), object }
+            Self { api_version: api_version.into(), object: Body(Ok(object)) }
         }
 
-        fn of(self, api_version: &str, wrap: impl FnOnce(T) -> Object) -> Object {
-            if self.api_version == api_version { wrap(self.object) } else { Object::Other }
+        fn of(self, api_version: &str, wrap: impl FnOnce(T) -> Object) -> Result<Object, String> {
+            if self.api_version == api_version {
+                self.object.0.map(wrap)
+            } else {
+                Ok(Object::Other)
+            }
         }
     }
 
     impl<T> Versioned<Items<T>> {
-        fn list(self, api_version: &str, wrap: impl FnMut(T) -> Object) -> Object {
+        fn list(self, api_version: &str, wrap: impl FnMut(T) -> Object) -> Result<Object, String> {
             self.of(api_version, |list| {
                 let items = list.items.into_iter().flatten().map(wrap).collect();
                 Object::List(List { items })
@@ -104,8 +126,10 @@ mod wire {
         }
     }
 
-    impl From<Tagged> for Object {
-        fn from(tagged: Tagged) -> Self {
+    impl TryFrom<Tagged> for Object {
+        type Error = String;
+
+        fn try_from(tagged: Tagged) -> Result<Self, String> {
             match tagged {
                 Tagged::Service(object) => object.of(CORE, |o| Self::Service(Box::new(o))),
                 Tagged::Pod(object) => object.of(CORE, |o| Self::Pod(Box::new(o))),
@@ -118,7 +142,7 @@ mod wire {
                 Tagged::EndpointsList(list) => list.list(CORE, Self::Endpoints),
                 Tagged::EndpointSliceList(list) => list.list(DISCOVERY, Self::EndpointSlice),
                 Tagged::NodeList(list) => list.list(CORE, |o| Self::Node(Box::new(o))),
-                Tagged::Other => Self::Other,
+                Tagged::Other => Ok(Self::Other),
             }
         }
     }

@@ -169,6 +169,9 @@ fn hostnames() {
     }
 }
 
+/// What it is, the target port, the containers' and the sidecars' ports, the number expected.
+type PortRow = (&'static str, TargetPort, Vec<ContainerPort>, Vec<ContainerPort>, Option<u16>);
+
 /// Kubernetes endpointslice `utils_test.go`, `TestFindPort`, all of TCP.
 #[test]
 fn target_ports() {
@@ -180,8 +183,7 @@ fn target_ports() {
     };
     let tcp = |name, number| port(name, number, Protocol::Tcp);
     let named = |name: &str| TargetPort::Name(name.parse().expect("a port name"));
-    type Row = (&'static str, TargetPort, Vec<ContainerPort>, Vec<ContainerPort>, Option<u16>);
-    let rows: Vec<Row> = vec![
+    let rows: Vec<PortRow> = vec![
         ("a number, no ports", TargetPort::Number(93), vec![], vec![], Some(93)),
         (
             "a number, ports",
@@ -268,7 +270,7 @@ fn a_pod_on_an_unknown_node_waits_unless_published() {
     assert_eq!((set.endpoints()[1].zone.as_deref(), set.left_out()), (None, &[][..]));
 }
 
-/// Kubernetes `endpointslice_controller_test.go`, TestSyncService: no merging by address.
+/// Kubernetes `endpointslice_controller_test.go`, `TestSyncService`: no merging by address.
 #[test]
 fn two_pods_with_one_address_are_two_endpoints() {
     let mut unready = pod("b", "10.0.0.1");

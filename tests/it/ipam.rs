@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use svcplane::ipam::{AllocateError, IpRange, PortRange};
 
@@ -76,6 +77,7 @@ fn ip_ranges_fill_the_dynamic_band_first() {
         assert_eq!((range.free(), range.used()), (usable, 0), "{cidr}");
         let dynamic = draw(usable - band, cidr, || range.allocate_next());
         assert_eq!(dynamic, Some((ip(first), ip(last))), "{cidr}: dynamic band");
+        assert_eq!(range.net(), cidr.parse::<IpNet>().unwrap().trunc(), "{cidr}");
         let base = after(range.net().network(), 1);
         let edges = (band > 0).then(|| (base, after(base, band - 1)));
         assert_eq!(draw(band, cidr, || range.allocate_next()), edges, "{cidr}: static band");
@@ -125,7 +127,8 @@ fn ip_ranges_refuse_what_is_not_theirs() {
         let free = range.free();
         let (first, last) = edges.split_once(' ').map(|(a, b)| (ip(a), ip(b))).unwrap();
         for item in others.split(' ').map(ip) {
-            let refused = AllocateError::NotInRange { item, range: cidr.into(), first, last };
+            let refused =
+                AllocateError::NotInRange { item, range: cidr.into(), bounds: Some((first, last)) };
             assert_eq!(range.allocate(item), Err(refused), "{item} of {cidr}");
             let known = range.contains(item) || range.has(item) || range.release(item);
             assert!(!known && range.free() == free, "{item} of {cidr}");
@@ -223,7 +226,7 @@ fn port_ranges_refuse_what_is_not_theirs() {
     assert_eq!(ports.allocate_next(), Ok(10_005));
     for item in [0, 1, 9_999, 10_201, 20_000, 65_535] {
         let range = "10000-10200".into();
-        let refused = AllocateError::NotInRange { item, range, first: 10_000, last: 10_200 };
+        let refused = AllocateError::NotInRange { item, range, bounds: Some((10_000, 10_200)) };
         assert_eq!(ports.allocate(item), Err(refused));
         assert!(!ports.has(item) && !ports.release(item), "{item}");
     }
@@ -255,7 +258,10 @@ fn port_ranges_read() {
         assert_eq!(error.text, text);
     }
     assert_eq!(PortRange::default().to_string(), "30000-32767");
-    assert_eq!(PortRange::new(9, 3, 0).to_string(), "9-9");
+    let mut none = PortRange::new(9, 3, 0);
+    assert_eq!((none.to_string(), none.free(), none.used()), (String::new(), 0, 0));
+    assert!(matches!(none.allocate(9), Err(AllocateError::NotInRange { bounds: None, .. })));
+    assert!(matches!(none.allocate_next(), Err(AllocateError::Full { .. })));
 }
 
 // Kubernetes apimachinery `pkg/util/net/port_range_test.go`: no text is the range without ports.

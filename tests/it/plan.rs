@@ -107,7 +107,7 @@ fn everywhere() -> Service {
     service
 }
 
-/// Kubernetes `pkg/proxy/iptables/proxier_test.go`, TestNoEndpointsReject.
+/// Kubernetes `pkg/proxy/iptables/proxier_test.go`, `TestNoEndpointsReject`.
 #[test]
 fn without_endpoints_everything_is_refused() {
     check(
@@ -127,7 +127,7 @@ fn without_endpoints_everything_is_refused() {
     );
 }
 
-/// The same, TestClusterIPGeneral.
+/// The same, `TestClusterIPGeneral`.
 #[test]
 fn protocols_and_ports_are_kept_apart() {
     let mut service = service("svc2", "172.30.0.42");
@@ -157,7 +157,7 @@ fn protocols_and_ports_are_kept_apart() {
     }
 }
 
-/// The same, TestLoadBalancer: source ranges bind the load balancer's addresses and nothing else.
+/// The same, `TestLoadBalancer`: source ranges bind the load balancer's addresses and nothing else.
 #[test]
 fn source_ranges() {
     let mut service = everywhere();
@@ -185,7 +185,7 @@ fn source_ranges() {
     );
 }
 
-/// The same, TestExternalTrafficPolicyLocal and TestExternalTrafficPolicyCluster.
+/// The same, `TestExternalTrafficPolicyLocal` and `TestExternalTrafficPolicyCluster`.
 #[test]
 fn external_traffic_policy() {
     let list = ["10.180.0.1 remote ready", "10.180.2.1 local ready"];
@@ -212,7 +212,7 @@ fn external_traffic_policy() {
     }
 }
 
-/// The same, TestInternalTrafficPolicy.
+/// The same, `TestInternalTrafficPolicy`.
 #[test]
 fn internal_traffic_policy() {
     let three = |first: &'static str, second: &'static str| {
@@ -237,7 +237,7 @@ fn internal_traffic_policy() {
     }
 }
 
-/// The same, TestTerminatingEndpointsTrafficPolicyLocal.
+/// The same, `TestTerminatingEndpointsTrafficPolicyLocal`.
 #[test]
 fn terminating_endpoints_serve_when_nothing_else_does() {
     let rows: &[(&[&str], &str, &str)] = &[

@@ -3,11 +3,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
+use super::super::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 use super::{Converted, object_name, optional, port_number, understood};
 use crate::endpoints::{self, Conditions, Endpoint, EndpointSet, Target};
 use crate::field::{FieldError, Path, Report};
-use crate::name::ObjectName;
 use crate::net::parse_ip;
 
 impl Endpoints {
@@ -89,15 +88,11 @@ fn convert_address(
     endpoint.hostname = optional(report, &path.field("hostname"), &address.hostname);
     let node = address.node_name.as_deref().unwrap_or("");
     endpoint.node = optional(report, &path.field("nodeName"), node);
-    endpoint.target = address
-        .target_ref
-        .as_ref()
-        .and_then(|reference| target(report, &path.field("targetRef"), reference));
+    endpoint.target = address.target_ref.as_ref().map(|reference| Target {
+        kind: reference.kind.as_str().into(),
+        namespace: reference.namespace.as_str().into(),
+        name: reference.name.as_str().into(),
+        uid: reference.uid.as_str().into(),
+    });
     Some(endpoint)
-}
-
-fn target(report: &mut Report, path: &Path<'_>, reference: &ObjectReference) -> Option<Target> {
-    let name = ObjectName::new(&reference.namespace, &reference.name);
-    let name = understood(report, path, &reference.name, name)?;
-    Some(Target { kind: reference.kind.as_str().into(), name, uid: reference.uid.as_str().into() })
 }

@@ -23,13 +23,12 @@ impl Node {
         node.labels = pairs(&self.metadata.labels);
 
         let root = Path::root("spec");
-        let cidrs = if self.spec.pod_cidrs.is_empty() {
-            core::slice::from_ref(&self.spec.pod_cidr)
-        } else {
-            &self.spec.pod_cidrs
-        };
-        for (i, cidr) in cidrs.iter().enumerate().filter(|(_, cidr)| !cidr.is_empty()) {
-            let list = root.field("podCIDRs");
+        let (list, only) = (root.field("podCIDRs"), root.field("podCIDR"));
+        if self.spec.pod_cidrs.is_empty() && !self.spec.pod_cidr.is_empty() {
+            let cidr = &self.spec.pod_cidr;
+            node.pod_cidrs.extend(understood(report, &only, cidr, parse_cidr(cidr)));
+        }
+        for (i, cidr) in self.spec.pod_cidrs.iter().enumerate() {
             node.pod_cidrs.extend(understood(report, &list.index(i), cidr, parse_cidr(cidr)));
         }
 

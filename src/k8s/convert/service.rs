@@ -19,7 +19,8 @@ use crate::service::{
 impl Service {
     /// The domain object. What is absent means what [defaults](Self::set_defaults) would say.
     ///
-    /// A port that has no usable number, protocol or name is left out; so is every address that is none.
+    /// A port that has no usable number, protocol or name is left out; so is every address that is none. A target
+    /// port that is none is taken as absent: the port's own number.
     ///
     /// # Errors
     ///
@@ -83,6 +84,7 @@ fn convert_port(
         converted.protocol = understood(report, &path.field("protocol"), &port.protocol, protocol)?;
     }
     let target = path.field("targetPort");
+    // A proxy does not look at it, so a bad one must not cost the port.
     let stated = match &port.target_port {
         None | Some(IntOrString::Int(0)) => None,
         Some(IntOrString::Int(number)) => {
@@ -113,21 +115,25 @@ fn kind(report: &mut Report, root: &Path<'_>, spec: &ServiceSpec) -> ServiceKind
 }
 
 fn cluster_ips(report: &mut Report, root: &Path<'_>, spec: &ServiceSpec) -> ClusterIps {
-    let ips = if spec.cluster_ips.is_empty() {
-        core::slice::from_ref(&spec.cluster_ip)
-    } else {
-        &spec.cluster_ips
-    };
-    if ips.first().is_some_and(|ip| ip == "None") {
+    let first = spec.cluster_ips.first().unwrap_or(&spec.cluster_ip);
+    if first == "None" {
         return ClusterIps::Headless;
     }
-    let ips = addresses(report, &root.field("clusterIPs"), ips);
+    let ips = if spec.cluster_ips.is_empty() {
+        address(report, &root.field("clusterIP"), &spec.cluster_ip).into_iter().collect()
+    } else {
+        addresses(report, &root.field("clusterIPs"), &spec.cluster_ips)
+    };
     if ips.is_empty() { ClusterIps::Unassigned } else { ClusterIps::Assigned(ips) }
 }
 
 fn addresses(report: &mut Report, path: &Path<'_>, texts: &[alloc::string::String]) -> Vec<IpAddr> {
-    let texts = texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
-    texts.filter_map(|(i, text)| understood(report, &path.index(i), text, parse_ip(text))).collect()
+    let texts = texts.iter().enumerate();
+    texts.filter_map(|(i, text)| address(report, &path.index(i), text)).collect()
+}
+
+fn address(report: &mut Report, path: &Path<'_>, text: &str) -> Option<IpAddr> {
+    if text.is_empty() { None } else { understood(report, path, &text, parse_ip(text)) }
 }
 
 fn load_balancer(report: &mut Report, service: &Service) -> LoadBalancer {
@@ -153,14 +159,9 @@ fn load_balancer(report: &mut Report, service: &Service) -> LoadBalancer {
 }
 
 fn convert_ingress(report: &mut Report, path: &Path<'_>, ingress: &LoadBalancerIngress) -> Ingress {
-    let ip = &ingress.ip;
     let mode = ingress.ip_mode.as_deref().unwrap_or("");
     Ingress {
-        ip: if ip.is_empty() {
-            None
-        } else {
-            understood(report, &path.field("ip"), ip, parse_ip(ip))
-        },
+        ip: address(report, &path.field("ip"), &ingress.ip),
         hostname: Some(ingress.hostname.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         mode: named(report, &path.field("ipMode"), mode, &[IpMode::Vip, IpMode::Proxy])
             .unwrap_or_default(),

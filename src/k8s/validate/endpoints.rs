@@ -108,10 +108,7 @@ fn slice_endpoint(report: &mut Report, path: &Path<'_>, endpoint: &SliceEndpoint
     for (i, address) in endpoint.addresses.iter().enumerate() {
         let path = addresses.index(i);
         if kind == "FQDN" {
-            text(report, &path, address, check_dns1123_subdomain);
-            if !address.contains('.') {
-                report.invalid(&path, address, "expected at least two labels joined by a dot");
-            }
+            fully_qualified(report, &path, address);
         } else if let Ok(stated) = kind.parse::<IpFamily>() {
             match parse_ip(address) {
                 Ok(ip) if IpFamily::of(ip) != stated => {
@@ -137,6 +134,28 @@ fn slice_endpoint(report: &mut Report, path: &Path<'_>, endpoint: &SliceEndpoint
         if !seen.insert(&zone.name) {
             report.duplicate(&path, &zone.name, "an earlier hint names this zone");
         }
+    }
+    let nodes = path.field("forNodes");
+    if hints.for_nodes.len() > 8 {
+        report.too_many(&nodes, hints.for_nodes.len(), "expected at most 8");
+    }
+    for (i, node) in hints.for_nodes.iter().enumerate() {
+        let entry = nodes.index(i);
+        text(report, &entry.field("name"), &node.name, check_dns1123_subdomain);
+    }
+}
+
+/// A domain name of at least two labels, with or without a dot at its end.
+fn fully_qualified(report: &mut Report, path: &Path<'_>, name: &str) {
+    let trimmed = name.strip_suffix('.').unwrap_or(name);
+    if let Err(error) = check_dns1123_subdomain(trimmed) {
+        report.text(path, trimmed, &error);
+    } else if let Some(Err(error)) =
+        trimmed.split('.').map(check_dns1123_label).find(Result::is_err)
+    {
+        report.invalid(path, &name, &alloc::format!("label: {error}"));
+    } else if !trimmed.contains('.') {
+        report.invalid(path, &name, "expected at least two labels joined by a dot");
     }
 }
 

@@ -6,7 +6,7 @@ use super::{metadata, named, one_of, parsed, port_number, protocol, text};
 use crate::field::{FieldError, Path, Report};
 use crate::k8s::{Container, Node, Pod};
 use crate::name::{check_dns1123_label, check_dns1123_subdomain, check_port_name};
-use crate::net::{parse_cidr, parse_ip};
+use crate::net::{IpFamily, parse_cidr, parse_ip};
 
 impl Pod {
     /// Every mistake in the fields that this crate heeds, of a pod with its [defaults](Self::set_defaults) set.
@@ -32,15 +32,26 @@ impl Pod {
         one_of(&mut report, &root.field("phase"), &self.status.phase, expected, |phase| {
             crate::k8s::convert::phase(phase).is_some()
         });
-        for (i, ip) in self.status.pod_ips.iter().enumerate() {
-            parsed(&mut report, &root.field("podIPs").index(i).field("ip"), &ip.ip, parse_ip);
-        }
+        let path = root.field("podIPs");
+        let families = self.status.pod_ips.iter().enumerate().filter_map(|(i, ip)| {
+            let ip = parsed(&mut report, &path.index(i).field("ip"), &ip.ip, parse_ip)?;
+            Some(IpFamily::of(ip))
+        });
+        let families: Vec<IpFamily> = families.collect();
+        one_of_each_family(&mut report, &path, &families);
         let first = self.status.pod_ips.first().map_or("", |first| first.ip.as_str());
         if self.status.pod_ip != first {
             let detail = "has to be the first of podIPs";
             report.invalid(&root.field("podIP"), &self.status.pod_ip, detail);
         }
         report.into_errors()
+    }
+}
+
+fn one_of_each_family(report: &mut Report, path: &Path<'_>, families: &[IpFamily]) {
+    let count = |family| families.iter().filter(|&&f| f == family).count();
+    if count(IpFamily::V4) > 1 || count(IpFamily::V6) > 1 {
+        report.too_many(path, families.len(), "expected at most one of each address family");
     }
 }
 
@@ -71,9 +82,13 @@ impl Node {
         let mut report = Report::default();
         named(&mut report, &self.metadata, check_dns1123_subdomain);
         let root = Path::root("spec");
-        for (i, cidr) in self.spec.pod_cidrs.iter().enumerate() {
-            parsed(&mut report, &root.field("podCIDRs").index(i), cidr, parse_cidr);
-        }
+        let path = root.field("podCIDRs");
+        let families = self.spec.pod_cidrs.iter().enumerate().filter_map(|(i, cidr)| {
+            let net = parsed(&mut report, &path.index(i), cidr, parse_cidr)?;
+            Some(IpFamily::of(net.addr()))
+        });
+        let families: Vec<IpFamily> = families.collect();
+        one_of_each_family(&mut report, &path, &families);
         let root = Path::root("status");
         for (i, address) in self.status.addresses.iter().enumerate() {
             if matches!(address.kind.as_str(), "InternalIP" | "ExternalIP") {

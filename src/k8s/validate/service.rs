@@ -222,11 +222,21 @@ fn load_balancer(report: &mut Report, root: &Path<'_>, service: &Service) {
             parsed(report, &path.field("ip"), &ingress.ip, parse_ip);
         }
         if !ingress.hostname.is_empty() {
-            text(report, &path.field("hostname"), &ingress.hostname, check_dns1123_subdomain);
+            let hostname = &ingress.hostname;
+            text(report, &path.field("hostname"), hostname, check_dns1123_subdomain);
+            if parse_ip(hostname).is_ok() {
+                report.invalid(
+                    &path.field("hostname"),
+                    hostname,
+                    "expected a name, not an address",
+                );
+            }
         }
         let mode = ingress.ip_mode.as_deref();
         if let Some(mode) = mode.filter(|mode| !matches!(*mode, "VIP" | "Proxy")) {
             report.unsupported(&path.field("ipMode"), mode, "VIP or Proxy");
+        } else if mode.is_some() && ingress.ip.is_empty() {
+            report.forbidden(&path.field("ipMode"), "may only be set with ip");
         }
     }
 }
