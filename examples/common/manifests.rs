@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_saphyr::{Spanned, options};
 use svcplane::endpoints::EndpointSet;
 use svcplane::field::FieldError;
 use svcplane::k8s::{self, Converted};
@@ -49,7 +48,7 @@ pub(crate) struct Origin {
     file: String,
     /// Which document of the file, from 1, and the line where it begins.
     document: usize,
-    line: u64,
+    line: usize,
     object: String,
 }
 
@@ -124,6 +123,38 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
+/// The documents of a file, each with the line that it begins on. Blank lines stand in for what is before it, so
+/// that the parser's own line numbers are the file's.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = Vec::new();
+    let mut lines = text.lines().enumerate().peekable();
+    while lines.peek().is_some() {
+        let mut document = String::new();
+        let mut begins = None;
+        while let Some((i, line)) = lines.next() {
+            if document.is_empty() {
+                document = "\n".repeat(i);
+            }
+            let content = if is_marker(line) { &line[3..] } else { line }.trim_start();
+            if !content.is_empty() && !content.starts_with('#') {
+                begins.get_or_insert(i + 1);
+            }
+            document.push_str(line);
+            document.push('\n');
+            if lines.peek().is_some_and(|(_, next)| is_marker(next)) {
+                break;
+            }
+        }
+        documents.extend(begins.map(|line| (line, document)));
+    }
+    documents
+}
+
+/// Three dashes at the beginning of a line begin a document, wherever they stand.
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.trim_start() != rest || rest.is_empty())
+}
+
 #[derive(Default)]
 struct Reader {
     manifests: Manifests,
@@ -140,32 +171,30 @@ impl Reader {
         }
     }
 
-    /// YAML, of which JSON is a part; any number of documents.
+    /// YAML, of which JSON is a part; any number of documents. A document that is no YAML spoils no other.
     fn text(&mut self, file: &str, text: &str) {
-        let options = options! { budget: None, with_snippet: false };
-        match serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options) {
-            Ok(documents) => {
-                for (i, document) in documents.into_iter().enumerate() {
-                    let origin = Origin {
-                        file: file.to_owned(),
-                        document: i + 1,
-                        line: document.referenced.line(),
-                        object: String::new(),
-                    };
-                    self.object(&origin, document.value, None);
+        for (i, (line, document)) in documents(text).into_iter().enumerate() {
+            let file = file.to_owned();
+            let mut origin = Origin { file, document: i + 1, line, object: String::new() };
+            let value: Result<serde_norway::Value, _> = serde_norway::from_str(&document);
+            match value.map(serde_json::to_value) {
+                Ok(Ok(Value::Null)) => {}
+                Ok(Ok(value)) => self.object(&origin, value, None),
+                Ok(Err(error)) => self.errors.push(format!("{origin}: not an object: {error}")),
+                Err(error) => {
+                    origin.line = error.location().map_or(line, |at| at.line());
+                    self.errors.push(format!("{origin}: not YAML: {error}"));
                 }
-            }
-            Err(error) => {
-                let place = error.location().map_or_else(String::new, |at| {
-                    format!("line {}, column {}: ", at.line(), at.column())
-                });
-                self.errors.push(format!("{file}: {place}not YAML: {}", error.without_snippet()));
             }
         }
     }
 
     /// One object, or the objects of a list. Those of a typed list need not say what they are.
     fn object(&mut self, origin: &Origin, mut value: Value, implied: Option<(&str, &str)>) {
+        if !value.is_object() {
+            self.errors.push(format!("{origin}: expected an object with apiVersion and kind"));
+            return;
+        }
         let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
         let (api_version, kind) = match (text("apiVersion"), text("kind"), implied) {
             (Some(api_version), Some(kind), _) => (api_version, kind),

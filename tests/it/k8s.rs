@@ -114,6 +114,7 @@ fn defaults() {
 
 #[cfg(feature = "serde")]
 mod json {
+    use serde::Deserialize as _;
     use serde_json::{Value, from_value, json, to_value};
     use svcplane::k8s::{
         EndpointSlice, Endpoints, IntOrString, List, Node, Object, Pod, Service, ServicePort,
@@ -370,7 +371,9 @@ items:
   kind: Node
   metadata: {name: node-1}
 "#;
-        let documents = serde_saphyr::from_multiple::<Object>(text).unwrap();
+        let documents: Vec<_> = serde_norway::Deserializer::from_str(text)
+            .map(|document| Object::deserialize(document).unwrap())
+            .collect();
         let [Object::Service(service), Object::Other, Object::List(list)] = &documents[..] else {
             panic!("{documents:#?}")
         };

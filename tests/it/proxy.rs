@@ -261,7 +261,7 @@ fn the_main_job() {
     // A bad file changes nothing.
     place.write("pods.yaml", "apiVersion: v1\nkind: Pod\nmetadata: [\n");
     let complaint = proxy.until("not reloaded").join("\n");
-    assert!(complaint.contains("pods.yaml: line "), "{complaint}");
+    assert!(complaint.contains("pods.yaml: document 1 (line 4): not YAML"), "{complaint}");
     assert_eq!(ask(sticky), Some(moved));
 
     // Ctrl-C: nothing new, the open connections go on until they end.
