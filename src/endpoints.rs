@@ -10,7 +10,7 @@
 //! use svcplane::service::{Service, ServicePort};
 //!
 //! let mut service = Service::new(ObjectName::new("default", "redis")?);
-//! service.selector = Some(Labels::from_iter([("app", "redis")]).into());
+//! service.selector = Labels::from_iter([("app", "redis")]);
 //! service.ports = vec![ServicePort::new(6379)];
 //!
 //! let mut pod = Pod::new(ObjectName::new("default", "redis-0")?);

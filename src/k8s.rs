@@ -35,6 +35,7 @@ mod convert;
 mod defaults;
 mod endpoints;
 mod export;
+mod label_selector;
 mod meta;
 mod node;
 mod object;
@@ -47,6 +48,7 @@ pub use endpoints::{
     EndpointAddress, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice,
     EndpointSubset, Endpoints, ForNode, ForZone, SliceEndpoint, SlicePort,
 };
+pub use label_selector::{LabelSelector, LabelSelectorRequirement};
 pub use meta::{Condition, IntOrString, ObjectMeta, ObjectReference};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use object::{List, Object};

@@ -9,7 +9,7 @@
 //! use svcplane::service::{Service, ServicePort};
 //!
 //! let mut redis = Service::new(ObjectName::new("default", "redis")?);
-//! redis.selector = Some(Labels::from_iter([("app", "redis")]).into());
+//! redis.selector = Labels::from_iter([("app", "redis")]);
 //! redis.ports = vec![ServicePort::new(6379)];
 //! assert!(redis.selects("default", &Labels::from_iter([("app", "redis"), ("v", "7")])));
 //! assert!(!redis.selects("other", &Labels::from_iter([("app", "redis")])));
@@ -26,7 +26,7 @@ use core::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::labels::{Labels, Selector};
+use crate::labels::Labels;
 use crate::name::{DnsLabel, ObjectName, PortName};
 use crate::net::{IpFamily, Protocol};
 use crate::time::Timestamp;
@@ -55,9 +55,9 @@ pub struct Service {
     pub ip_families: Vec<IpFamily>,
     /// How many families it wants. Defaults to not stated.
     pub ip_family_policy: Option<IpFamilyPolicy>,
-    /// Which pods it selects; `None` selects nothing and its endpoints are managed by others.
-    /// Defaults to `None`.
-    pub selector: Option<Selector>,
+    /// The labels of the pods that it selects. Without any it selects nothing, and its endpoints are managed by
+    /// others. Defaults to none.
+    pub selector: Labels,
     /// Its ports. Defaults to none.
     pub ports: Vec<ServicePort>,
     /// Addresses outside the cluster's care that nodes accept for it. Defaults to none.
@@ -93,7 +93,7 @@ impl Service {
             cluster_ips: ClusterIps::Unassigned,
             ip_families: Vec::new(),
             ip_family_policy: None,
-            selector: None,
+            selector: Labels::default(),
             ports: Vec::new(),
             external_ips: Vec::new(),
             load_balancer: LoadBalancer::default(),
@@ -111,7 +111,8 @@ impl Service {
     pub fn selects(&self, namespace: &str, labels: &Labels) -> bool {
         !matches!(self.kind, ServiceKind::ExternalName(_))
             && self.name.namespace() == namespace
-            && self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+            && !self.selector.is_empty()
+            && labels.contains_all(&self.selector)
     }
 
     /// Whether it has no virtual address on purpose (`clusterIP: None`).

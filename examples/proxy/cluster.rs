@@ -52,10 +52,9 @@ impl Cluster {
             .collect();
         let endpoints: Vec<EndpointSet> = services
             .iter()
-            .map(|service| match (&service.selector, manual.get(&service.name)) {
-                (Some(_), _) => EndpointSet::resolve(service, &pods, &nodes),
-                (None, Some(set)) => set.clone(),
-                (None, None) => EndpointSet::new(service.name.clone(), []),
+            .map(|service| match manual.get(&service.name) {
+                Some(set) if service.selector.is_empty() => set.clone(),
+                _ => EndpointSet::resolve(service, &pods, &nodes),
             })
             .collect();
         for set in &endpoints {

@@ -25,7 +25,7 @@ impl From<&service::Service> for Service {
         };
         let mut spec = ServiceSpec {
             ports: service.ports.iter().map(Into::into).collect(),
-            selector: service.selector.as_ref().map(|s| map(s.as_labels())).unwrap_or_default(),
+            selector: map(&service.selector),
             cluster_ip: ips.first().cloned().unwrap_or_default(),
             cluster_ips: ips,
             kind: service.kind.to_string(),

@@ -14,7 +14,7 @@ use svcplane::time::Timestamp;
 
 fn service() -> Service {
     let mut service = Service::new(ObjectName::new("ns", "svc").expect("a name"));
-    service.selector = Some(Labels::from_iter([("app", "x")]).into());
+    service.selector = Labels::from_iter([("app", "x")]);
     service.ip_families = vec![IpFamily::V4];
     service.ports = vec![ServicePort::new(80)];
     service
@@ -108,7 +108,7 @@ fn only_selected_pods_of_the_namespace() {
     assert_eq!(texts(&resolve(&service(), &pods)), ["1.1.1.3:80"]);
 
     let mut without = service();
-    without.selector = None;
+    without.selector = Labels::default();
     assert!(resolve(&without, &pods).endpoints().is_empty(), "no selector selects nothing");
     let mut external = service();
     external.kind = ServiceKind::ExternalName("example.com".into());

@@ -13,7 +13,7 @@ fn labels(pairs: Pairs<'_>) -> Labels {
 }
 
 fn selector(pairs: Pairs<'_>) -> Selector {
-    labels(pairs).into()
+    Selector::from(&labels(pairs))
 }
 
 // Kubernetes apimachinery `pkg/util/validation/validation_test.go`, TestIsQualifiedName, and edges of
@@ -189,7 +189,8 @@ proptest! {
         if superset {
             have.extend(&wanted);
         }
-        let selector = Selector::from(wanted.iter().map(|(k, v)| (*k, *v)).collect::<Labels>());
+        let selector =
+            Selector::from(&wanted.iter().map(|(k, v)| (*k, *v)).collect::<Labels>());
         let expected = wanted.iter().all(|(key, value)| have.get(key) == Some(value));
         prop_assert_eq!(selector.matches(&have.into_iter().collect()), expected);
         let text: Vec<_> = wanted.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -11,5 +11,6 @@ mod name;
 mod net;
 mod plan;
 mod proxy;
+mod selectors;
 mod time;
 mod validate;

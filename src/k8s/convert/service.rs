@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use super::super::{IntOrString, LoadBalancerIngress, Service, ServicePort, ServiceSpec};
 use super::{Converted, object_name, optional, pairs, port_number, timestamp, understood};
 use crate::field::{FieldError, Path, Report};
-use crate::labels::Selector;
 use crate::net::{parse_cidr, parse_ip};
 use crate::service::{
     self, ClusterIps, Ingress, IpFamilyPolicy, IpMode, LoadBalancer, ServiceKind, TargetPort,
@@ -39,9 +38,7 @@ impl Service {
         for (i, port) in spec.ports.iter().enumerate() {
             service.ports.extend(convert_port(report, &ports.index(i), port));
         }
-        if !spec.selector.is_empty() {
-            service.selector = Some(Selector::from(pairs(&spec.selector)));
-        }
+        service.selector = pairs(&spec.selector);
         service.kind = kind(report, &root, spec);
         service.cluster_ips = cluster_ips(report, &root, spec);
         let families = root.field("ipFamilies");
