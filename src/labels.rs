@@ -19,6 +19,7 @@
 //!
 //! Source: Kubernetes `labels` package. Matching looks up each requirement's key in sorted labels: O(r · log l).
 
+mod index;
 mod parse;
 mod requirement;
 
@@ -28,6 +29,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+pub use index::Index;
 pub use parse::ParseSelectorError;
 pub use requirement::{Operator, Requirement};
 

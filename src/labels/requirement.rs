@@ -128,7 +128,11 @@ impl Requirement {
 
     /// Whether it holds for these labels.
     pub fn matches(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
+        self.holds(labels.get(&self.key))
+    }
+
+    /// Whether it holds for an object with this value of the key.
+    pub(super) fn holds(&self, value: Option<&str>) -> bool {
         let among = |value: &str| self.values.iter().any(|v| **v == *value);
         match self.operator {
             Operator::Equals | Operator::DoubleEquals | Operator::In => value.is_some_and(among),

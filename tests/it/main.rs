@@ -3,6 +3,7 @@
 mod affinity;
 mod balancer;
 mod endpoints;
+mod index;
 mod ipam;
 mod k8s;
 mod labels;
