@@ -32,6 +32,7 @@
 //!
 //! Source: Kubernetes EndpointSlice controller (`endpointslice` library). O(pods + endpoints · log endpoints).
 
+mod explain;
 mod resolve;
 
 use alloc::boxed::Box;
@@ -39,6 +40,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+
+pub use explain::{Explanation, Reason, Standing};
 
 use crate::name::{DnsLabel, NodeName, ObjectName};
 use crate::net::Protocol;

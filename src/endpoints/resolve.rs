@@ -69,7 +69,7 @@ impl EndpointSet {
 }
 
 /// The families that a Service's endpoints are looked for in: those stated, else the cluster IP's, else both.
-fn families(service: &Service) -> &[IpFamily] {
+pub(super) fn families(service: &Service) -> &[IpFamily] {
     match (&*service.ip_families, service.cluster_ips.as_slice()) {
         ([], []) => &[IpFamily::V4, IpFamily::V6],
         ([], [IpAddr::V4(_), ..]) => &[IpFamily::V4],
@@ -78,7 +78,7 @@ fn families(service: &Service) -> &[IpFamily] {
     }
 }
 
-fn conditions(service: &Service, pod: &Pod) -> Conditions {
+pub(super) fn conditions(service: &Service, pod: &Pod) -> Conditions {
     let (serving, terminating) = (pod.ready, pod.deleted.is_some());
     let ready = service.publish_not_ready_addresses || (serving && !terminating);
     Conditions { ready, serving, terminating }

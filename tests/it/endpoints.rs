@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use svcplane::endpoints::{Conditions, EndpointSet};
+use svcplane::endpoints::{Conditions, EndpointSet, Explanation, Reason, Standing};
 use svcplane::k8s;
 use svcplane::labels::Labels;
 use svcplane::name::ObjectName;
@@ -309,7 +309,79 @@ fn hand_written_endpoints() {
     assert_eq!(warned, ["subsets[0].addresses[1].ip"]);
 }
 
+#[test]
+fn explanations_name_everything_that_speaks_against_a_pod() {
+    let mut service = service();
+    service.ports[0].target = TargetPort::Name("web".parse().expect("a port name"));
+    service.ip_families = vec![IpFamily::V4, IpFamily::V6];
+    let mut far = pod("far", "1.2.3.4");
+    far.labels = Labels::from_iter([("tier", "x")]);
+    far.node = Some("node-2".parse().expect("a name"));
+    (far.phase, far.ready, far.deleted) = (Phase::Failed, false, Some(Timestamp::default()));
+    let expected = "pod ns/far is not an endpoint of ns/svc
+- selector: no label `app`, wanted `x`
+- the pod is over: its phase is Failed
+- the pod has no IPv6 address
+- its node `node-2` is not known, and publishNotReadyAddresses is off
+- not ready, and publishNotReadyAddresses is off
+- being deleted, and publishNotReadyAddresses is off
+- port `80/TCP`: `web` not found in any container";
+    assert_eq!(Explanation::new(&service, &far, &Nodes::default()).to_string(), expected);
+
+    service.selector = Labels::default();
+    service.kind = ServiceKind::ExternalName("example.com".into());
+    service.name = ObjectName::new("other", "svc").expect("a name");
+    far.ips.clear();
+    let reasons = Explanation::new(&service, &far, &Nodes::default()).reasons;
+    let first = [Reason::ExternalName, Reason::OtherNamespace, Reason::NoSelector];
+    assert_eq!(reasons[..3], first);
+    assert!(reasons.contains(&Reason::NoAddress), "{reasons:?}");
+}
+
 proptest! {
+    /// An explanation says what resolving does.
+    #[test]
+    fn explanations_agree_with_resolving(
+        bits in prop::collection::vec(any::<bool>(), 9),
+        phase in select(vec![Phase::Pending, Phase::Running, Phase::Succeeded, Phase::Failed, Phase::Unknown]),
+        ips in subsequence(vec!["1.2.3.4", "fd08::1"], 0..=2),
+        families in subsequence(vec![IpFamily::V4, IpFamily::V6], 0..=2),
+    ) {
+        let mut service = service();
+        service.ip_families = families;
+        service.publish_not_ready_addresses = bits[0];
+        if bits[1] {
+            service.ports[0].target = TargetPort::Name("web".parse().expect("a port name"));
+        }
+        if bits[2] {
+            service.selector = Labels::from_iter([("app", "x"), ("more", "z")]);
+        }
+        let mut pod = pod("a", "0.0.0.0");
+        pod.ips = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+        (pod.phase, pod.ready, pod.deleted) = (phase, bits[3], bits[4].then(Timestamp::default));
+        pod.node = bits[5].then(|| if bits[6] { "n1" } else { "n2" }.parse().expect("a name"));
+        if bits[7] {
+            let mut port = ContainerPort::new(8000);
+            port.name = Some("web".parse().expect("a port name"));
+            pod.ports = vec![port];
+        }
+        if bits[8] {
+            pod.name = ObjectName::new("other", "a").expect("a name");
+        }
+        let nodes = Nodes::from_iter([Node::new("n1".parse().expect("a name"))]);
+        let explanation = Explanation::new(&service, &pod, &nodes);
+        let set = EndpointSet::resolve(&service, [&pod], &nodes);
+        let expected = match set.endpoints().first() {
+            None => Standing::Apart,
+            Some(endpoint) if endpoint.conditions.ready => Standing::Ready,
+            Some(_) => Standing::Unready,
+        };
+        prop_assert_eq!(explanation.standing, expected, "{}", explanation);
+        let unresolved = explanation.reasons.iter().any(|r| matches!(r, Reason::NoPort { .. }));
+        prop_assert_eq!(unresolved, bits[1] && !bits[7]);
+        prop_assert_eq!(!explanation.reasons.is_empty() || expected == Standing::Ready, true);
+    }
+
     /// The same pods in any order make the same set.
     #[test]
     fn order_does_not_matter(
