@@ -61,6 +61,8 @@ pub struct Affinity<V> {
     /// Ends of the list by time of insertion: next to be evicted, and newest.
     oldest: u32,
     newest: u32,
+    /// Where the next sweep goes on; [`NONE`] is at the oldest.
+    cursor: u32,
 }
 
 #[derive(Clone)]
@@ -92,6 +94,7 @@ impl<V> Affinity<V> {
             free: Vec::new(),
             oldest: NONE,
             newest: NONE,
+            cursor: NONE,
         }
     }
 
@@ -131,22 +134,19 @@ impl<V> Affinity<V> {
         self.drop_entry(at)
     }
 
-    /// Looks at up to `limit` of the entries noted longest ago and drops those whose time is over. How many
-    /// were dropped. Never needed for right answers; it frees places early.
+    /// Looks at up to `limit` entries, from where the last sweep ended towards the newest and then again from the
+    /// oldest, and drops those whose time is over. How many were dropped. Never needed for right answers; it frees
+    /// places before clients whose time is not over have to make room.
     pub fn sweep(&mut self, now: Instant, limit: usize) -> usize {
         let mut dropped = 0;
-        let mut at = self.oldest;
-        for _ in 0..limit {
-            if at == NONE {
-                break;
-            }
-            let entry = &self.entries[at as usize];
-            let (newer, over) = (entry.newer, entry.deadline <= now);
-            if over {
+        for _ in 0..limit.min(self.len()) {
+            let at = if self.cursor == NONE { self.oldest } else { self.cursor };
+            let Some(entry) = self.entries.get(at as usize) else { break };
+            self.cursor = entry.newer;
+            if entry.deadline <= now {
                 self.drop_entry(at);
                 dropped += 1;
             }
-            at = newer;
         }
         dropped
     }
@@ -205,6 +205,9 @@ impl<V> Affinity<V> {
 
     fn detach(&mut self, at: u32) {
         let Entry { older, newer, .. } = self.entries[at as usize];
+        if self.cursor == at {
+            self.cursor = newer;
+        }
         match self.entries.get_mut(older as usize) {
             Some(entry) => entry.newer = newer,
             None => self.oldest = newer,

@@ -19,7 +19,7 @@ use core::net::SocketAddr;
 pub struct Backend {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// Its share, 0 to 2³¹−1, for the algorithms that heed weights. 0 means "nothing new" in every
+    /// Its share, 0 to 2³¹−1 (a balancer takes more as that much), for the algorithms that heed weights. 0 means "nothing new" in every
     /// algorithm: open connections go on, no pick yields it. Defaults to 1.
     pub weight: u32,
 }

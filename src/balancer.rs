@@ -70,11 +70,11 @@ type AddrHasher = BuildHasherDefault<SipHasher13>;
 struct Grave {
     id: BackendId,
     deadline: Instant,
-    /// At the last look there was no connection left: one more grace time, as the kernel's trash has it.
-    idle: bool,
 }
 
 const GRACE: Duration = Duration::from_secs(120);
+/// The kernel's weights are signed 32-bit numbers.
+const MAX_WEIGHT: u32 = i32::MAX as u32;
 
 /// A connection that a pick counted. To be [released](Balancer::release) when it is over; dropping it
 /// leaves it counted for ever.
@@ -129,15 +129,16 @@ impl<S: Scheduler> Balancer<S> {
 
     /// Adds a backend at the head of the list. One that is listed already is [edited](Self::edit) in its
     /// place; one that was removed not long ago comes back with its counts.
-    pub fn add(&mut self, backend: Backend, now: Instant) -> BackendId {
+    pub fn add(&mut self, mut backend: Backend, now: Instant) -> BackendId {
         self.expire(now);
+        backend.weight = backend.weight.min(MAX_WEIGHT);
         if let Some(&id) = self.by_addr.get(&backend.addr) {
             if self.backends.place(id).is_some() {
                 self.set_weight(id, backend.weight);
                 return id;
             }
             if let Some(entry) = self.backends.entry_mut(id) {
-                (entry.backend, entry.grave) = (backend, None);
+                entry.backend = backend;
                 self.link(id);
                 return id;
             }
@@ -167,11 +168,13 @@ impl<S: Scheduler> Balancer<S> {
         self.expire(now);
         let place = self.backends.unlink(id).ok_or(StaleId { id })?;
         self.scheduler.changed(&self.backends, Change::Removed(place));
-        let deadline = now + GRACE;
         if let Some(entry) = self.backends.entry_mut(id) {
-            entry.grave = Some(deadline);
+            entry.idle = false;
+            // One that was revived since it was removed last may still wait for its look.
+            if !core::mem::replace(&mut entry.buried, true) {
+                self.graveyard.push_back(Grave { id, deadline: now + GRACE });
+            }
         }
-        self.graveyard.push_back(Grave { id, deadline, idle: false });
         Ok(())
     }
 
@@ -197,7 +200,7 @@ impl<S: Scheduler> Balancer<S> {
         for backend in backends {
             let listed = self.find(backend.addr).filter(|&id| self.is_listed(id));
             let weight = listed.and_then(|id| self.get(id)).map(Entry::weight);
-            if weight != Some(backend.weight) {
+            if weight != Some(backend.weight.min(MAX_WEIGHT)) {
                 self.add(backend, now);
             }
         }
@@ -233,7 +236,7 @@ impl<S: Scheduler> Balancer<S> {
     ///
     /// # Errors
     ///
-    /// [`StaleId`] for a connection of another balancer.
+    /// [`StaleId`] for a connection of another balancer, as far as id and address tell.
     pub fn activate(&mut self, conn: &mut Conn) -> Result<(), StaleId> {
         self.set_active(conn, true)
     }
@@ -242,7 +245,7 @@ impl<S: Scheduler> Balancer<S> {
     ///
     /// # Errors
     ///
-    /// [`StaleId`] for a connection of another balancer.
+    /// [`StaleId`] for a connection of another balancer, as far as id and address tell.
     pub fn deactivate(&mut self, conn: &mut Conn) -> Result<(), StaleId> {
         self.set_active(conn, false)
     }
@@ -251,11 +254,12 @@ impl<S: Scheduler> Balancer<S> {
     ///
     /// # Errors
     ///
-    /// [`StaleId`] for a connection of another balancer.
+    /// [`StaleId`] for a connection of another balancer, as far as id and address tell.
     #[expect(clippy::needless_pass_by_value, reason = "a connection can be released once")]
     pub fn release(&mut self, conn: Conn) -> Result<(), StaleId> {
         let id = conn.backend;
-        let entry = self.backends.entry_mut(id).ok_or(StaleId { id })?;
+        let own = self.backends.entry_mut(id).filter(|entry| entry.addr() == conn.addr);
+        let entry = own.ok_or(StaleId { id })?;
         let count = if conn.active { &mut entry.active } else { &mut entry.inactive };
         *count = count.saturating_sub(1);
         self.updated(id);
@@ -270,19 +274,21 @@ impl<S: Scheduler> Balancer<S> {
                 return;
             };
             self.graveyard.pop_front();
+            let listed = self.is_listed(grave.id);
             let Some(entry) = self.backends.entry_mut(grave.id) else { continue };
-            if entry.grave != Some(grave.deadline) {
-                continue; // revived, and perhaps removed again
+            if listed {
+                entry.buried = false;
+                continue;
             }
             let busy = entry.active > 0 || entry.inactive > 0;
-            if grave.idle && !busy {
+            if entry.idle && !busy {
                 let addr = entry.addr();
                 self.by_addr.remove(&addr);
                 self.backends.forget(grave.id);
             } else {
-                let deadline = now + GRACE;
-                entry.grave = Some(deadline);
-                self.graveyard.push_back(Grave { deadline, idle: !busy, ..grave });
+                // One more grace time from the first look that finds no connection, as the kernel's trash has it.
+                entry.idle = !busy;
+                self.graveyard.push_back(Grave { deadline: now + GRACE, ..grave });
             }
         }
     }
@@ -334,7 +340,7 @@ impl<S: Scheduler> Balancer<S> {
     fn set_weight(&mut self, id: BackendId, weight: u32) -> bool {
         let Some(place) = self.backends.place(id) else { return false };
         if let Some(entry) = self.backends.entry_mut(id) {
-            entry.backend.weight = weight;
+            entry.backend.weight = weight.min(MAX_WEIGHT);
         }
         self.scheduler.changed(&self.backends, Change::Edited(place));
         true
@@ -351,7 +357,8 @@ impl<S: Scheduler> Balancer<S> {
 
     fn set_active(&mut self, conn: &mut Conn, active: bool) -> Result<(), StaleId> {
         let id = conn.backend;
-        let entry = self.backends.entry_mut(id).ok_or(StaleId { id })?;
+        let own = self.backends.entry_mut(id).filter(|entry| entry.addr() == conn.addr);
+        let entry = own.ok_or(StaleId { id })?;
         if conn.active != active {
             conn.active = active;
             let (from, to) = if active {

@@ -18,7 +18,7 @@
 //! let plan = Plan::new(&node, [(&service, &endpoints)]);
 //! let packet = Packet::new(Protocol::Tcp, "10.0.0.9".parse()?, "10.96.0.10:6379".parse()?);
 //! let Verdict::Forward(route) = plan.route(&packet) else { panic!("not forwarded") };
-//! assert_eq!(route.backends, ["10.0.0.7:6379".parse()?]);
+//! assert_eq!(route.backends[0].addr, "10.0.0.7:6379".parse()?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -26,6 +26,9 @@
 //! stay silent are all decided here. A plan is a function of its inputs as a set: their order changes nothing.
 //! When two Services claim one address and port, the older has it (by creation time, then name) and the other
 //! is listed in [`Plan::conflicts`].
+//!
+//! `DIFFERENCE`: of several endpoints with one address and port the one that can do most counts (ready, then
+//! serving while it terminates), a local one among equals; kube-proxy takes the local one, whatever it can do.
 //!
 //! Source: kube-proxy (services, endpoint selection, iptables semantics). Building is O(n log n) in ports and
 //! endpoints; [`Plan::route`] is a search in an ordered map.
@@ -41,6 +44,7 @@ use core::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::backend::Backend;
 use crate::endpoints::EndpointSet;
 use crate::name::{DnsLabel, NodeName, ObjectName};
 use crate::net::{IpFamily, Protocol};
@@ -50,6 +54,9 @@ pub use route::{Packet, Route, Verdict};
 
 /// A Service with this label is left to another proxy, whatever the value.
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+
+/// A Service with this label is left to DNS, whatever the value.
+pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// The node that a plan is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,16 +120,16 @@ pub struct PortPlan {
     pub client_ip_affinity: Option<Duration>,
     /// The backends for traffic that may go anywhere, in the order of their text (`10.0.0.10:80` before
     /// `10.0.0.1:80`), as kube-proxy has them.
-    pub cluster: Vec<SocketAddr>,
+    pub cluster: Vec<Backend>,
     /// The backends for traffic that has to stay on the node, in the same order.
-    pub local: Vec<SocketAddr>,
+    pub local: Vec<Backend>,
     /// Where the port can be reached, by kind and address.
     pub frontends: Vec<Frontend>,
 }
 
 impl PortPlan {
     /// The backends under a policy.
-    pub fn backends(&self, policy: TrafficPolicy) -> &[SocketAddr] {
+    pub fn backends(&self, policy: TrafficPolicy) -> &[Backend] {
         match policy {
             TrafficPolicy::Cluster => &self.cluster,
             TrafficPolicy::Local => &self.local,
@@ -142,7 +149,9 @@ pub struct Frontend {
     pub port: u16,
     /// Whose connections are taken; everybody's if empty.
     pub source_ranges: Vec<IpNet>,
-    /// What is done with connections that come from this node or one of its pods.
+    /// What is done with connections that come from pods.
+    pub from_pod: Action,
+    /// What is done with connections that come from the node itself.
     pub from_node: Action,
     /// What is done with all others.
     pub from_elsewhere: Action,
@@ -178,6 +187,8 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Conflict {
+    /// The address family.
+    pub family: IpFamily,
     /// The address; `None` for a node port.
     pub ip: Option<IpAddr>,
     /// The transport.
@@ -194,9 +205,9 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip {
             Some(ip) => write!(f, "{}/{}", SocketAddr::new(ip, self.port), self.protocol)?,
-            None => write!(f, "node port {}/{}", self.port, self.protocol)?,
+            None => write!(f, "{} node port {}/{}", self.family, self.port, self.protocol)?,
         }
-        write!(f, " of {} belongs to {}, which is older", self.loser, self.winner)
+        write!(f, " of {} belongs to {}, which comes first", self.loser, self.winner)
     }
 }
 
@@ -210,23 +221,28 @@ pub struct Plan {
     index: BTreeMap<Claim, (usize, usize)>,
 }
 
-/// An address (any node address for `None`), transport and port.
-type Claim = (Option<IpAddr>, Protocol, u16);
+/// An address (any node address of the family for `None`), transport and port.
+type Claim = (IpFamily, Option<IpAddr>, Protocol, u16);
 
 impl Plan {
     /// The plan for a node, from the Services with their endpoints. Services that no proxy serves (headless, of
-    /// type ExternalName, without an address yet, with [`PROXY_NAME_LABEL`]) are passed over, as are later
-    /// mentions of the same Service.
+    /// type ExternalName, without an address yet, with [`PROXY_NAME_LABEL`] or [`HEADLESS_LABEL`]) are passed over.
+    /// Of several mentions of one Service the oldest counts, of equally old ones the first.
     pub fn new<'a, I>(node: &LocalNode, services: I) -> Self
     where
         I: IntoIterator<Item = (&'a Service, &'a EndpointSet)>,
     {
         let mut served: Vec<(&Service, &EndpointSet)> =
             services.into_iter().filter(|(service, _)| is_served(service)).collect();
+        // False before true: a known time is before an unknown one.
+        served.sort_by(|(a, _), (b, _)| {
+            let age = |service: &Service| (service.created.is_none(), service.created);
+            a.name.cmp(&b.name).then(age(a).cmp(&age(b)))
+        });
+        served.dedup_by_key(|(service, _)| &service.name);
         served.sort_by_key(|(service, _)| {
             (service.created.is_none(), service.created, &service.name)
         });
-        served.dedup_by_key(|(service, _)| &service.name);
 
         let mut plans = BTreeMap::new();
         let mut owners: BTreeMap<Claim, ServicePortName> = BTreeMap::new();
@@ -241,13 +257,13 @@ impl Plan {
                     plan.frontends.retain(|frontend| {
                         let (ip, protocol) = (frontend.ip, port.protocol);
                         let winner = owners
-                            .entry((ip, protocol, frontend.port))
+                            .entry((family, ip, protocol, frontend.port))
                             .or_insert_with(|| plan.name.clone());
                         let won = *winner == plan.name;
                         if !won {
                             let (winner, loser) = (winner.clone(), plan.name.clone());
                             let port = frontend.port;
-                            conflicts.push(Conflict { ip, protocol, port, winner, loser });
+                            conflicts.push(Conflict { family, ip, protocol, port, winner, loser });
                         }
                         won
                     });
@@ -262,7 +278,9 @@ impl Plan {
         let mut index = BTreeMap::new();
         for (p, plan) in ports.iter().enumerate() {
             for (f, frontend) in plan.frontends.iter().enumerate() {
-                index.entry((frontend.ip, plan.name.protocol, frontend.port)).or_insert((p, f));
+                index
+                    .entry((plan.family, frontend.ip, plan.name.protocol, frontend.port))
+                    .or_insert((p, f));
             }
         }
         Self { node: node.clone(), ports, conflicts, index }
@@ -282,5 +300,5 @@ impl Plan {
 fn is_served(service: &Service) -> bool {
     !matches!(service.kind, ServiceKind::ExternalName(_))
         && !service.cluster_ips.as_slice().is_empty()
-        && !service.labels.contains_key(PROXY_NAME_LABEL)
+        && ![PROXY_NAME_LABEL, HEADLESS_LABEL].iter().any(|key| service.labels.contains_key(key))
 }

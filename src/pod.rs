@@ -75,11 +75,13 @@ impl Pod {
 
     /// The number of the container port with a name and protocol: the first among the containers, then among
     /// the sidecars. Ordinary init containers and ephemeral ones are never asked.
-    pub fn port(&self, name: &PortName, protocol: Protocol) -> Option<u16> {
+    pub fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
         self.ports
             .iter()
             .chain(&self.sidecar_ports)
-            .find(|port| port.name.as_ref() == Some(name) && port.protocol == protocol)
+            .find(|port| {
+                port.name.as_ref().is_some_and(|n| n.as_str() == name) && port.protocol == protocol
+            })
             .map(|port| port.port)
     }
 }

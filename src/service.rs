@@ -27,7 +27,7 @@ use core::time::Duration;
 use ipnet::IpNet;
 
 use crate::labels::Labels;
-use crate::name::{DnsLabel, ObjectName, PortName};
+use crate::name::{DnsLabel, ObjectName};
 use crate::net::{IpFamily, Protocol};
 use crate::time::Timestamp;
 
@@ -120,11 +120,16 @@ impl Service {
         self.cluster_ips == ClusterIps::Headless
     }
 
-    /// Its virtual address of a family. A Service that states its families has none of another.
+    /// Its virtual address of a family. A Service that states its families has none of another; of one that
+    /// states none, the first address counts.
     pub fn cluster_ip(&self, family: IpFamily) -> Option<IpAddr> {
-        let stated = self.ip_families.is_empty() || self.ip_families.contains(&family);
-        let mut ips = self.cluster_ips.as_slice().iter().copied();
-        ips.find(|&ip| stated && IpFamily::of(ip) == family)
+        let ips = self.cluster_ips.as_slice();
+        let ips = match &*self.ip_families {
+            [] => &ips[..ips.len().min(1)],
+            stated if stated.contains(&family) => ips,
+            _ => &[],
+        };
+        ips.iter().copied().find(|&ip| IpFamily::of(ip) == family)
     }
 
     /// Whether it can be reached by something other than a cluster IP.
@@ -233,8 +238,9 @@ impl ServicePort {
 pub enum TargetPort {
     /// This number, whether or not a container declares it.
     Number(u16),
-    /// The container port with this name and the Service port's protocol; the number may differ per pod.
-    Name(PortName),
+    /// The container port with this name and the Service port's protocol; the number may differ per pod. A text
+    /// that is no port name is found in no pod.
+    Name(Box<str>),
 }
 
 /// How many address families a Service wants.
@@ -310,7 +316,8 @@ impl TrafficDistribution {
 pub struct LoadBalancer {
     /// Where it accepts connections, from the Service's status. Defaults to none.
     pub ingress: Vec<Ingress>,
-    /// Whose connections it forwards; none stated means everybody's. Defaults to none.
+    /// Whose connections it forwards. None *of a family* means everybody's of that family, as kube-proxy has it:
+    /// ranges of IPv4 alone leave an IPv6 address open. Defaults to none.
     pub source_ranges: Vec<IpNet>,
     /// Who implements it. Defaults to the cluster's default.
     pub class: Option<Box<str>>,

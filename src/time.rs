@@ -31,7 +31,7 @@ pub struct Instant(u64);
 impl Instant {
     /// The epoch itself.
     pub const ZERO: Self = Self(0);
-    /// The last representable instant; a deadline here is never reached.
+    /// The last representable instant, where sums that are too great end up.
     pub const MAX: Self = Self(u64::MAX);
 
     /// An instant so many nanoseconds after the epoch.

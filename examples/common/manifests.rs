@@ -123,30 +123,38 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// The documents of a file, each with the line that it begins on. Blank lines stand in for what is before it, so
-/// that the parser's own line numbers are the file's.
-fn documents(text: &str) -> Vec<(usize, String)> {
+struct Document<'a> {
+    text: &'a str,
+    /// The line that its text begins on, from 1, and the first that is neither blank nor a comment.
+    line: usize,
+    content: usize,
+}
+
+/// The documents of a file; what is blank or comment only is none.
+fn documents(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
-    let mut lines = text.lines().enumerate().peekable();
-    while lines.peek().is_some() {
-        let mut document = String::new();
-        let mut begins = None;
-        while let Some((i, line)) = lines.next() {
-            if document.is_empty() {
-                document = "\n".repeat(i);
+    let (mut begin, mut line, mut content) = (0, 1, None);
+    let mut at = 0;
+    for (i, text_line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(text_line) {
+            documents.extend(content.map(|content| Document {
+                text: &text[begin..at],
+                line,
+                content,
+            }));
+            // Directives belong to the document after them.
+            if content.is_some() || !text[begin..at].starts_with('%') {
+                (begin, line) = (at, i + 1);
             }
-            let content = if is_marker(line) { &line[3..] } else { line }.trim_start();
-            if !content.is_empty() && !content.starts_with('#') {
-                begins.get_or_insert(i + 1);
-            }
-            document.push_str(line);
-            document.push('\n');
-            if lines.peek().is_some_and(|(_, next)| is_marker(next)) {
-                break;
-            }
+            content = None;
         }
-        documents.extend(begins.map(|line| (line, document)));
+        let inner = if is_marker(text_line) { &text_line[3..] } else { text_line }.trim_start();
+        if !inner.is_empty() && !inner.starts_with('#') && !text_line.starts_with('%') {
+            content.get_or_insert(i + 1);
+        }
+        at += text_line.len();
     }
+    documents.extend(content.map(|content| Document { text: &text[begin..], line, content }));
     documents
 }
 
@@ -173,17 +181,29 @@ impl Reader {
 
     /// YAML, of which JSON is a part; any number of documents. A document that is no YAML spoils no other.
     fn text(&mut self, file: &str, text: &str) {
-        for (i, (line, document)) in documents(text).into_iter().enumerate() {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (i, document) in documents(text).into_iter().enumerate() {
             let file = file.to_owned();
-            let mut origin = Origin { file, document: i + 1, line, object: String::new() };
-            let value: Result<serde_norway::Value, _> = serde_norway::from_str(&document);
+            let mut origin =
+                Origin { file, document: i + 1, line: document.content, object: String::new() };
+            let value =
+                serde_norway::from_str(document.text).and_then(|mut value: serde_norway::Value| {
+                    value.apply_merge()?;
+                    Ok(value)
+                });
             match value.map(serde_json::to_value) {
                 Ok(Ok(Value::Null)) => {}
                 Ok(Ok(value)) => self.object(&origin, value, None),
                 Ok(Err(error)) => self.errors.push(format!("{origin}: not an object: {error}")),
                 Err(error) => {
-                    origin.line = error.location().map_or(line, |at| at.line());
-                    self.errors.push(format!("{origin}: not YAML: {error}"));
+                    let mut why = error.to_string();
+                    if let Some(at) = error.location() {
+                        origin.line = document.line - 1 + at.line();
+                        // The parser counts the document's lines, not the file's.
+                        why.truncate(why.rfind(" at line ").unwrap_or(why.len()));
+                        why = format!("{why}, column {}", at.column());
+                    }
+                    self.errors.push(format!("{origin}: not YAML: {why}"));
                 }
             }
         }

@@ -7,10 +7,11 @@ use svcplane::endpoints::EndpointSet;
 use svcplane::ipam::{IpRange, PortRange};
 use svcplane::ipnet::IpNet;
 use svcplane::name::{NodeName, ObjectName};
-use svcplane::net::IpFamily;
+use svcplane::net::{IpFamily, Protocol};
 use svcplane::node::{Node, Nodes};
 use svcplane::plan::{LocalNode, Plan};
-use svcplane::service::{ClusterIps, Service, ServiceKind};
+use svcplane::pod::Pod;
+use svcplane::service::{ClusterIps, IpFamilyPolicy, Service, ServiceKind};
 
 use crate::manifests::{Located, Manifests, Origin};
 
@@ -25,6 +26,7 @@ pub(crate) struct Cluster {
     pub(crate) services: Vec<Service>,
     /// In the order of `services`.
     pub(crate) endpoints: Vec<EndpointSet>,
+    pub(crate) pods: Vec<Pod>,
     pub(crate) plan: Plan,
     pub(crate) warnings: Vec<String>,
 }
@@ -44,7 +46,7 @@ impl Cluster {
         let services = assign(manifests.services, ranges, previous)?;
         let nodes = nodes(&manifests.nodes, &manifests.pods);
         let local = local_node(node, &nodes);
-        let pods: Vec<_> = manifests.pods.into_iter().map(|pod| pod.object).collect();
+        let pods: Vec<Pod> = manifests.pods.into_iter().map(|pod| pod.object).collect();
         let manual: BTreeMap<ObjectName, EndpointSet> = manifests
             .endpoints
             .into_iter()
@@ -63,13 +65,13 @@ impl Cluster {
         }
         let plan = Plan::new(&local, services.iter().zip(&endpoints));
         warnings.extend(plan.conflicts().iter().map(ToString::to_string));
-        Ok(Self { services, endpoints, plan, warnings })
+        Ok(Self { services, endpoints, pods, plan, warnings })
     }
 }
 
 /// The nodes of the manifests, and a bare one for each other node that a pod names: here nothing but the
 /// manifests says which nodes there are.
-fn nodes(nodes: &[Located<Node>], pods: &[Located<svcplane::pod::Pod>]) -> Nodes {
+fn nodes(nodes: &[Located<Node>], pods: &[Located<Pod>]) -> Nodes {
     let mut known: Nodes = nodes.iter().map(|node| node.object.clone()).collect();
     for name in pods.iter().filter_map(|pod| pod.object.node.as_ref()) {
         if known.lookup(name.as_str()).is_none() {
@@ -99,6 +101,7 @@ struct Assigner {
     node_ports: PortRange,
     owners: BTreeMap<IpAddr, String>,
     port_owners: BTreeMap<u16, ObjectName>,
+    ports: BTreeSet<(u16, Protocol)>,
     errors: Vec<String>,
 }
 
@@ -109,8 +112,15 @@ fn assign(
     ranges: &Ranges,
     previous: Option<&Cluster>,
 ) -> Result<Vec<Service>, Vec<String>> {
-    let mut ip_ranges = Vec::new();
+    let mut ip_ranges: Vec<IpRange> = Vec::new();
     for &net in &ranges.cluster_ips {
+        let same = |range: &IpRange| IpFamily::of(range.net().addr()) == IpFamily::of(net.addr());
+        if let Some(first) = ip_ranges.iter().find(|range| same(range)) {
+            let first: IpNet = first.net();
+            return Err(vec![format!(
+                "--cluster-ip-range: {net} and {first} are of one family: expected one range of each"
+            )]);
+        }
         ip_ranges.push(
             IpRange::new(net, SEED)
                 .map_err(|error| vec![format!("--cluster-ip-range: {error}")])?,
@@ -121,6 +131,7 @@ fn assign(
         node_ports: PortRange::new(ranges.node_ports.0, ranges.node_ports.1, SEED),
         owners: BTreeMap::new(),
         port_owners: BTreeMap::new(),
+        ports: BTreeSet::new(),
         errors: Vec::new(),
     };
     for Located { origin, object } in &services {
@@ -160,7 +171,9 @@ impl Assigner {
             }
         }
         for (i, port) in service.ports.iter().enumerate() {
-            if let Some(Err(why)) = port.node_port.map(|n| self.take_port(n, &service.name)) {
+            if let Some(Err(why)) =
+                port.node_port.map(|n| self.take_port(n, port.protocol, &service.name))
+            {
                 let number = port.node_port.unwrap_or(0);
                 self.errors.push(format!(
                     "{origin}: spec.ports[{i}].nodePort: invalid value {number}: {why}"
@@ -186,24 +199,38 @@ impl Assigner {
     }
 
     /// One Service may have a node port for several of its ports, with different protocols.
-    fn take_port(&mut self, port: u16, owner: &ObjectName) -> Result<(), String> {
-        if let Some(first) = self.port_owners.get(&port) {
-            let same = first == owner;
-            return if same { Ok(()) } else { Err(format!("the node port belongs to {first}")) };
+    fn take_port(
+        &mut self,
+        port: u16,
+        protocol: Protocol,
+        owner: &ObjectName,
+    ) -> Result<(), String> {
+        match self.port_owners.get(&port) {
+            Some(first) if first != owner || self.ports.contains(&(port, protocol)) => {
+                return Err(format!("the node port belongs to {first}"));
+            }
+            Some(_) => {}
+            None => {
+                let changes = "--node-port-range changes the range";
+                self.node_ports.allocate(port).map_err(|error| format!("{error}; {changes}"))?;
+                self.port_owners.insert(port, owner.clone());
+            }
         }
-        self.node_ports
-            .allocate(port)
-            .map_err(|error| format!("{error}; --node-port-range changes the range"))?;
-        self.port_owners.insert(port, owner.clone());
+        self.ports.insert((port, protocol));
         Ok(())
     }
 
     /// Gives a Service what it had, where it asks for nothing else and nobody has taken it since.
     fn keep(&mut self, service: &mut Service, earlier: &Service) {
         if needs_ip(service) {
-            let ips = earlier.cluster_ips.as_slice().to_vec();
-            if !ips.is_empty() && ips.iter().all(|&ip| self.take_ip(ip, &service.name).is_ok()) {
-                service.cluster_ips = ClusterIps::Assigned(ips);
+            let ips = earlier.cluster_ips.as_slice();
+            let free = |ip: &IpAddr| self.ranges.iter().any(|r| r.contains(*ip) && !r.has(*ip));
+            if !ips.is_empty() && ips.iter().all(free) {
+                for &ip in ips {
+                    // It is free, so it is not refused.
+                    let _ = self.take_ip(ip, &service.name);
+                }
+                service.cluster_ips = ClusterIps::Assigned(ips.to_vec());
             }
         }
         if needs_node_ports(service) {
@@ -214,7 +241,7 @@ impl Assigner {
                     .iter()
                     .find(|e| e.name == port.name && e.protocol == port.protocol);
                 let had = same.and_then(|earlier| earlier.node_port);
-                port.node_port = had.filter(|&port| self.take_port(port, &name).is_ok());
+                port.node_port = had.filter(|&n| self.take_port(n, port.protocol, &name).is_ok());
             }
         }
     }
@@ -223,6 +250,15 @@ impl Assigner {
     fn fill(&mut self, origin: &Origin, service: &mut Service) {
         if needs_ip(service) {
             let mut ips = Vec::new();
+            let families = self.ranges.iter().map(|range| IpFamily::of(range.net().addr()));
+            if service.ip_family_policy == Some(IpFamilyPolicy::RequireDualStack)
+                && families.collect::<BTreeSet<_>>().len() < 2
+            {
+                self.errors.push(format!(
+                    "{origin}: spec.ipFamilyPolicy: RequireDualStack needs a range of each family; \
+                     --cluster-ip-range adds one"
+                ));
+            }
             for family in wanted_families(service, &self.ranges) {
                 let of_family = |range: &&mut IpRange| IpFamily::of(range.net().addr()) == family;
                 let next = self.ranges.iter_mut().find(of_family).map(IpRange::allocate_next);
@@ -240,22 +276,22 @@ impl Assigner {
             service.cluster_ips = ClusterIps::Assigned(ips);
         }
         if needs_node_ports(service) {
+            let name = service.name.clone();
             // TCP and UDP ports of one number share a node port, as clients expect of DNS.
             let mut given: BTreeMap<u16, u16> = service
                 .ports
                 .iter()
                 .filter_map(|port| Some((port.port, port.node_port?)))
                 .collect();
-            let mut used: BTreeSet<_> = service
-                .ports
-                .iter()
-                .filter_map(|port| Some((port.protocol, port.node_port?)))
-                .collect();
             for port in service.ports.iter_mut().filter(|port| port.node_port.is_none()) {
                 let shared = given.get(&port.port).copied();
-                let shared = shared.filter(|&number| used.insert((port.protocol, number)));
+                let shared = shared.filter(|&n| self.take_port(n, port.protocol, &name).is_ok());
                 port.node_port = shared.or_else(|| match self.node_ports.allocate_next() {
-                    Ok(number) => Some(number),
+                    Ok(number) => {
+                        self.port_owners.insert(number, name.clone());
+                        self.ports.insert((number, port.protocol));
+                        Some(number)
+                    }
                     Err(error) => {
                         self.errors.push(format!("{origin}: spec.ports: {error}"));
                         None
@@ -280,11 +316,15 @@ fn needs_node_ports(service: &Service) -> bool {
     }
 }
 
-/// The families that a Service states, or that of the first range.
+/// The families that a Service states, or that of the first range; for dual stack, those of all ranges.
 fn wanted_families(service: &Service, ranges: &[IpRange]) -> Vec<IpFamily> {
-    if service.ip_families.is_empty() {
-        ranges.first().map(|range| IpFamily::of(range.net().addr())).into_iter().collect()
-    } else {
-        service.ip_families.clone()
+    let mut families = service.ip_families.clone();
+    let configured = ranges.iter().map(|range| IpFamily::of(range.net().addr()));
+    let dual = !matches!(service.ip_family_policy, None | Some(IpFamilyPolicy::SingleStack));
+    for family in configured {
+        if families.is_empty() || (dual && !families.contains(&family)) {
+            families.push(family);
+        }
     }
+    families
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use svcplane::endpoints::EndpointSet;
 use svcplane::net::Protocol;
+use svcplane::pod::Pod;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
@@ -36,7 +37,11 @@ impl Demo {
             }
         }
         for (key, backend) in std::mem::take(&mut self.0) {
-            if wanted.get(&key) == Some(&backend.pod) {
+            let (addr, _) = key;
+            let lives = |pod: &Pod| pod.ips.contains(&addr.ip()) && pod.name.name() == backend.pod;
+            if cluster.pods.iter().any(lives)
+                && wanted.get(&key).is_none_or(|pod| *pod == backend.pod)
+            {
                 self.0.insert(key, backend);
             } else {
                 // As when a pod is deleted: its connections end with it.

@@ -1,6 +1,7 @@
 //! One socket for each address, port and protocol of the plan.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,7 +30,9 @@ pub(crate) struct Listening {
 }
 
 #[derive(Default)]
-pub(crate) struct Listeners(BTreeMap<(SocketAddr, Protocol), Listener>);
+pub(crate) struct Listeners(BTreeMap<Key, Listener>);
+
+type Key = (SocketAddr, Protocol);
 
 struct Listener {
     bound: Option<SocketAddr>,
@@ -43,23 +46,36 @@ impl Listeners {
         let plan = shared.plan();
         let mut wanted = wanted(&plan);
         wanted.sort_by(|a, b| (&a.name, a.wanted).cmp(&(&b.name, b.wanted)));
-        let mut before = std::mem::take(&mut self.0);
-        for socket in &mut wanted {
-            let key = (socket.wanted, socket.protocol);
-            // One that could not be bound is tried again.
-            let kept = before.remove(&key).filter(|listener| listener.bound.is_some());
-            let listener = match kept {
-                Some(listener) => listener,
-                None => open(shared, socket.wanted, socket.protocol).await,
-            };
-            socket.bound = listener.bound;
-            socket.note.clone_from(&listener.note);
-            self.0.insert(key, listener);
+        let keys: BTreeSet<Key> = wanted.iter().map(|w| (w.wanted, w.protocol)).collect();
+        let before = std::mem::take(&mut self.0);
+        for (key, listener) in before {
+            // One that could not be bound is tried again; what goes makes room first.
+            if keys.contains(&key) && listener.bound.is_some() {
+                self.0.insert(key, listener);
+            } else {
+                listener.stop().await;
+            }
         }
-        for listener in before.into_values() {
-            listener.stop().await;
+        // Those that may have to move come last, so that they take no place from one that stays.
+        for &key in keys.iter().filter(|(addr, _)| addr.port() >= 1024) {
+            self.open(shared, key, &keys).await;
+        }
+        for &key in keys.iter().filter(|(addr, _)| addr.port() < 1024) {
+            self.open(shared, key, &keys).await;
+        }
+        for socket in &mut wanted {
+            if let Some(listener) = self.0.get(&(socket.wanted, socket.protocol)) {
+                socket.bound = listener.bound;
+                socket.note.clone_from(&listener.note);
+            }
         }
         wanted
+    }
+
+    async fn open(&mut self, shared: &Arc<Shared>, key: Key, keys: &BTreeSet<Key>) {
+        if let Entry::Vacant(vacant) = self.0.entry(key) {
+            vacant.insert(open(shared, key, keys).await);
+        }
     }
 
     /// Closes all; open TCP connections live on.
@@ -104,7 +120,7 @@ fn wanted(plan: &Plan) -> Vec<Listening> {
     sockets
 }
 
-async fn open(shared: &Arc<Shared>, wanted: SocketAddr, protocol: Protocol) -> Listener {
+async fn open(shared: &Arc<Shared>, (wanted, protocol): Key, keys: &BTreeSet<Key>) -> Listener {
     let mut note = String::new();
     let mut result = bind(shared, wanted, wanted, protocol).await;
     let denied =
@@ -112,7 +128,11 @@ async fn open(shared: &Arc<Shared>, wanted: SocketAddr, protocol: Protocol) -> L
     if denied && wanted.port() < 1024 {
         let moved = SocketAddr::new(wanted.ip(), wanted.port() + MOVE);
         note = format!("moved from port {}, which needs privilege", wanted.port());
-        result = bind(shared, moved, wanted, protocol).await;
+        result = if keys.contains(&(moved, protocol)) {
+            Err(io::Error::other(format!("needs privilege, and {moved} is another Service port's")))
+        } else {
+            bind(shared, moved, wanted, protocol).await
+        };
     }
     match result {
         Ok((bound, task)) => Listener { bound: Some(bound), note, task: Some(task) },

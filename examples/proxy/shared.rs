@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use svcplane::affinity::{Affinity, Scope};
-use svcplane::backend::{Backend, BackendId, Flow};
+use svcplane::backend::{BackendId, Flow};
 use svcplane::balancer::{Balancer, Conn};
 use svcplane::net::IpFamily;
 use svcplane::plan::{Packet, Plan, ServicePortName, Verdict};
@@ -40,15 +40,6 @@ pub(crate) struct Options {
     pub(crate) demo: bool,
     /// Report every connection.
     pub(crate) verbose: bool,
-}
-
-/// What a new flow is met with.
-pub(crate) enum Picked {
-    Backend(Lease),
-    /// The Service has no endpoint left to try.
-    Refuse,
-    /// No answer.
-    Silence,
 }
 
 impl Shared {
@@ -97,7 +88,7 @@ impl Shared {
                 let balancer = balancers
                     .entry(key)
                     .or_insert_with(|| Arc::new(Mutex::new(Balancer::new(Algorithm::RoundRobin))));
-                let backends = backends.iter().copied().map(Backend::new);
+                let backends = backends.iter().copied();
                 lock(balancer).set_backends(backends, now);
             }
         }
@@ -111,17 +102,24 @@ impl Shared {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Picks a backend for a flow, other than those tried.
-    pub(crate) fn pick(&self, packet: &Packet, client: SocketAddr, tried: &[BackendId]) -> Picked {
+    /// Picks a backend for a flow, other than those tried; or says why there is none.
+    pub(crate) fn pick(
+        &self,
+        packet: &Packet,
+        client: SocketAddr,
+        tried: &[BackendId],
+    ) -> Result<Lease, &'static str> {
+        const NONE: &str = "no endpoints";
         let plan = self.plan();
         let route = match plan.route(packet) {
             Verdict::Forward(route) => route,
-            Verdict::Reject => return Picked::Refuse,
-            Verdict::Drop | Verdict::Pass => return Picked::Silence,
+            Verdict::Reject => return Err(NONE),
+            Verdict::Drop => return Err("not for this source, or no endpoints on this node"),
+            Verdict::Pass => return Err("no Service is here any more"),
         };
         let key = (route.port.name.clone(), route.port.family, route.policy);
         let Some(balancer) = read(&self.balancers).get(&key).cloned() else {
-            return Picked::Refuse;
+            return Err(NONE);
         };
         let scope = route.port.client_ip_affinity.and_then(|timeout| {
             let scopes = read(&self.scopes);
@@ -139,7 +137,8 @@ impl Shared {
                 None => balancer.pick_except(&flow, tried, now),
             }
         };
-        conn.map_or(Picked::Refuse, |conn| Picked::Backend(Lease { balancer, conn: Some(conn) }))
+        let conn = conn.ok_or(NONE)?;
+        Ok(Lease { balancer, conn: Some(conn) })
     }
 
     /// Counts a connection as open until the guard is dropped.

@@ -11,7 +11,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::shared::{Lease, Picked, Shared};
+use crate::shared::{Lease, Shared};
 
 /// How long the first attempts to connect may take, as kube-proxy's userspace mode had it; later ones take as
 /// long as the last.
@@ -47,25 +47,34 @@ async fn proxy(
     let started = tokio::time::Instant::now();
     let packet = Packet::new(Protocol::Tcp, from.ip(), destination);
     let mut failures = Vec::new();
-    let Some((mut lease, mut backend)) = connect(&shared, &packet, from, &mut failures).await
-    else {
-        // A reset, not an orderly end: the kernel would have refused the connection.
-        let _ = client.set_zero_linger();
-        if shared.options.verbose {
-            println!("tcp {from} -> {destination}: refused: {}", reasons(&failures));
+    let (mut lease, mut backend) = match connect(&shared, &packet, from, &mut failures).await {
+        Ok(connected) => connected,
+        Err(why) => {
+            // A reset, not an orderly end: the kernel would have refused the connection, or have been silent,
+            // for which it is too late here.
+            let _ = client.set_zero_linger();
+            if shared.options.verbose {
+                let why = if failures.is_empty() { why.to_owned() } else { failures.join("; ") };
+                println!("tcp {from} -> {destination}: refused: {why}");
+            }
+            return;
         }
-        return;
     };
     lease.activate();
     let _ = client.set_nodelay(true);
     let _ = backend.set_nodelay(true);
     let outcome = copy_bidirectional(&mut client, &mut backend).await;
+    if outcome.is_err() {
+        // What one side cut off must not look whole to the other.
+        let _ = client.set_zero_linger();
+        let _ = backend.set_zero_linger();
+    }
     if shared.options.verbose {
         let addr = lease.addr();
         let retried = if failures.is_empty() {
             String::new()
         } else {
-            format!(" after {}", reasons(&failures))
+            format!(" after {}", failures.join("; "))
         };
         let took = started.elapsed();
         let outcome = outcome.map_or_else(
@@ -82,14 +91,14 @@ async fn connect(
     packet: &Packet,
     from: SocketAddr,
     failures: &mut Vec<String>,
-) -> Option<(Lease, TcpStream)> {
+) -> Result<(Lease, TcpStream), &'static str> {
     let mut tried = Vec::new();
     loop {
-        let Picked::Backend(lease) = shared.pick(packet, from, &tried) else { return None };
+        let lease = shared.pick(packet, from, &tried)?;
         let patience = PATIENCE[tried.len().min(PATIENCE.len() - 1)];
         let attempt = timeout(patience, dial(shared, lease.addr())).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(backend) => return Some((lease, backend)),
+            Ok(backend) => return Ok((lease, backend)),
             Err(error) => failures.push(format!("{}: {error}", lease.addr())),
         }
         tried.push(lease.backend());
@@ -101,8 +110,4 @@ async fn dial(shared: &Shared, addr: SocketAddr) -> io::Result<TcpStream> {
         return Err(io::ErrorKind::HostUnreachable.into());
     }
     TcpStream::connect(addr).await
-}
-
-fn reasons(failures: &[String]) -> String {
-    if failures.is_empty() { "no endpoints".to_owned() } else { failures.join("; ") }
 }

@@ -1,5 +1,6 @@
 //! UDP: a session for each client, until it has been silent for a while or its backend goes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
-use crate::shared::{Lease, Picked, Shared};
+use crate::shared::{Lease, Shared};
 
 /// A client that was silent for so long is a new one.
 const IDLE: Duration = Duration::from_secs(30);
@@ -81,10 +82,11 @@ impl Port {
         let mut tried = Vec::new();
         // A backend that refuses is found out by the datagram after; each is tried once.
         loop {
-            if !self.current(client, &mut tried) && !self.open(client, &tried).await {
+            if !self.current(client, &mut tried) && !self.open(client, &mut tried).await {
                 return;
             }
-            let Some(session) = self.sessions.get(&client) else { return };
+            // Not there if its backend cannot be reached: then the next is tried.
+            let Some(session) = self.sessions.get(&client) else { continue };
             session.state.last_sent.store(self.shared.now().as_nanos(), Ordering::Relaxed);
             match session.socket.send(data).await {
                 Ok(_) => return,
@@ -105,7 +107,7 @@ impl Port {
         if good && session.generation != generation {
             let packet = Packet::new(Protocol::Udp, client.ip(), self.destination);
             good = matches!(self.shared.plan().route(&packet),
-                Verdict::Forward(route) if route.backends.contains(&session.addr));
+                Verdict::Forward(route) if route.backends.iter().any(|b| b.addr == session.addr));
             session.generation = generation;
         }
         if !good {
@@ -114,20 +116,25 @@ impl Port {
         good
     }
 
-    async fn open(&mut self, client: SocketAddr, tried: &[BackendId]) -> bool {
+    /// Opens a session, or notes a backend that cannot be reached as tried. False if there is none left.
+    async fn open(&mut self, client: SocketAddr, tried: &mut Vec<BackendId>) -> bool {
         let generation = self.shared.generation();
         let packet = Packet::new(Protocol::Udp, client.ip(), self.destination);
         let destination = self.destination;
-        let Picked::Backend(lease) = self.shared.pick(&packet, client, tried) else {
-            self.report(|| format!("udp {client} -> {destination}: no endpoints"));
-            return false;
+        let lease = match self.shared.pick(&packet, client, tried) {
+            Ok(lease) => lease,
+            Err(why) => {
+                self.report(|| format!("udp {client} -> {destination}: {why}"));
+                return false;
+            }
         };
         let (backend, addr) = (lease.backend(), lease.addr());
         let socket = match self.dial(addr).await {
             Ok(socket) => Arc::new(socket),
             Err(error) => {
                 self.report(|| format!("udp {client} -> {destination} -> {addr}: {error}"));
-                return false;
+                tried.push(backend);
+                return true;
             }
         };
         self.report(|| format!("udp {client} -> {destination} -> {addr}"));
@@ -180,16 +187,19 @@ async fn replies(
     client: SocketAddr,
     state: Arc<State>,
 ) {
-    let mut buffer = vec![0; LARGEST];
     loop {
-        match timeout(IDLE, backend.recv(&mut buffer)).await {
-            Ok(Ok(length)) => {
-                let _ = clients.send_to(&buffer[..length], client).await;
-            }
-            Ok(Err(_)) => {
-                state.failed.store(true, Ordering::Relaxed);
-                return;
-            }
+        match timeout(IDLE, backend.readable()).await {
+            Ok(Ok(())) => match receive(&backend) {
+                Ok(data) => {
+                    let _ = clients.send_to(&data, client).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    state.failed.store(true, Ordering::Relaxed);
+                    return;
+                }
+            },
+            Ok(Err(_)) => return,
             Err(_) => {
                 let sent =
                     svcplane::time::Instant::from_nanos(state.last_sent.load(Ordering::Relaxed));
@@ -199,4 +209,10 @@ async fn replies(
             }
         }
     }
+}
+
+/// One datagram. The buffer for the largest is the thread's, not the session's.
+fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST]));
+    BUFFER.with_borrow_mut(|buffer| socket.try_recv(buffer).map(|length| buffer[..length].to_vec()))
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::resolve::{conditions, families};
-use crate::name::{NodeName, ObjectName, PortName};
+use crate::name::{NodeName, ObjectName};
 use crate::net::IpFamily;
 use crate::node::Nodes;
 use crate::pod::{Phase, Pod};
@@ -98,7 +98,7 @@ pub enum Reason {
         /// The Service's port, by name or number.
         port: Box<str>,
         /// The name that no container has for that protocol.
-        target: PortName,
+        target: Box<str>,
     },
 }
 

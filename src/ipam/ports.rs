@@ -116,7 +116,7 @@ impl FromStr for PortRange {
     /// `N`, `FIRST-LAST` (inclusive) or `BASE+OFFSET`, blanks around it ignored; seed 0. An empty text is a range
     /// without ports.
     fn from_str(text: &str) -> Result<Self, ParsePortRangeError> {
-        if text.is_empty() {
+        if text.trim().is_empty() {
             return Ok(Self::new(1, 0, 0));
         }
         parse(text.trim())

@@ -32,6 +32,8 @@ pub struct IpRange {
 impl IpRange {
     /// An empty range. Bits of `net` beyond its length are cut off.
     ///
+    /// `DIFFERENCE`: Kubernetes allocates from shorter IPv4 prefixes than /8 too.
+    ///
     /// # Errors
     ///
     /// An IPv4 prefix shorter than /8.

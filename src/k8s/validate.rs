@@ -32,9 +32,12 @@ fn named(report: &mut Report, meta: &ObjectMeta, name: Check) {
         text(report, &root.field("name"), &meta.name, name);
     }
     if !meta.generate_name.is_empty() {
-        // The prefix is checked without its dash: what follows it begins with a letter or digit.
-        let prefix = meta.generate_name.strip_suffix('-').unwrap_or(&meta.generate_name);
-        text(report, &root.field("generateName"), prefix, name);
+        // What follows a dash at the end begins with a letter or digit: as there, one stands in for the last two bytes.
+        let prefix = &meta.generate_name;
+        let masked =
+            prefix.strip_suffix('-').and_then(|_| prefix.get(..prefix.len().checked_sub(2)?));
+        let masked = masked.map(|masked| alloc::format!("{masked}a"));
+        text(report, &root.field("generateName"), masked.as_ref().unwrap_or(prefix), name);
     }
     labels(report, &root.field("labels"), &meta.labels);
     for key in meta.annotations.keys() {

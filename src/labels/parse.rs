@@ -3,12 +3,13 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use thiserror::Error;
 
-use super::{Operator, Requirement, Selector};
+use super::{Operator, Requirement, Selector, check_key, check_value};
+use crate::name::NameError;
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -45,6 +46,8 @@ struct Token<'a> {
     kind: Kind,
     text: &'a [u8],
     at: usize,
+    /// It stands where a value could: the value is empty.
+    missing: bool,
 }
 
 const fn is_blank(byte: u8) -> bool {
@@ -79,7 +82,7 @@ fn tokens(text: &[u8]) -> Vec<Token<'_>> {
                 (Kind::Word, word.iter().position(ends).unwrap_or(word.len()))
             }
         };
-        tokens.push(Token { kind, text: &rest[..length], at });
+        tokens.push(Token { kind, text: &rest[..length], at, missing: false });
         if kind == Kind::End {
             return tokens;
         }
@@ -91,16 +94,33 @@ fn tokens(text: &[u8]) -> Vec<Token<'_>> {
     }
 }
 
+/// An error quotes at most so many characters.
+const QUOTED: usize = 120;
+
 impl Token<'_> {
     fn text(&self) -> String {
         String::from_utf8_lossy(self.text).into_owned()
     }
 
+    fn value(&self) -> String {
+        if self.missing { String::new() } else { self.text() }
+    }
+
+    fn no<T>(&self, what: &str, error: NameError) -> Result<T, ParseSelectorError> {
+        let detail = error.to_string();
+        let detail = detail.strip_prefix("expected ").unwrap_or(&detail);
+        self.unexpected(&alloc::format!("{what}: {detail}"))
+    }
+
     fn unexpected<T>(&self, expected: &str) -> Result<T, ParseSelectorError> {
-        let found = match self.kind {
-            Kind::End => "the end".into(),
-            _ => alloc::format!("`{}`", self.text()).into(),
-        };
+        let mut text = self.text();
+        // As much of a hostile text as a person wants to see.
+        if let Some((end, _)) = text.char_indices().nth(QUOTED) {
+            text.truncate(end);
+            text.push('…');
+        }
+        let end = self.kind == Kind::End;
+        let found = if end { "the end".into() } else { alloc::format!("`{text}`").into() };
         Err(ParseSelectorError { at: self.at, found, expected: expected.into() })
     }
 }
@@ -177,7 +197,7 @@ impl<'a> Parser<'a> {
     fn value(&mut self) -> Result<Token<'a>, ParseSelectorError> {
         let token = self.peek();
         match token.kind {
-            Kind::End | Kind::Comma => Ok(Token { text: &[], ..token }),
+            Kind::End | Kind::Comma => Ok(Token { missing: true, ..token }),
             Kind::Word => Ok(self.next()),
             _ => token.unexpected("a value"),
         }
@@ -194,7 +214,7 @@ impl<'a> Parser<'a> {
             let token = self.peek();
             match token.kind {
                 Kind::Word => values.push(self.next()),
-                Kind::Comma | Kind::Close => values.push(Token { text: &[], ..token }),
+                Kind::Comma | Kind::Close => values.push(Token { missing: true, ..token }),
                 _ => return token.unexpected("a value, `,` or `)`"),
             }
             let token = self.next();
@@ -213,20 +233,20 @@ fn build(
     operator: Operator,
     values: &[Token<'_>],
 ) -> Result<Requirement, ParseSelectorError> {
-    let texts: BTreeSet<String> = values.iter().map(Token::text).collect();
-    Requirement::new(&key.text(), operator, texts).map_err(|errors| {
-        let error = &errors[0];
-        let of_key = error.path() == "key";
-        let quoted = |token: &&Token<'_>| alloc::format!("{:?}", token.text()) == error.value();
-        let token = if of_key { key } else { values.iter().find(quoted).copied().unwrap_or(key) };
-        let what = if of_key { "a key" } else { "a value" };
-        let found = alloc::format!("`{}`", token.text()).into();
-        let detail = error.detail();
-        let expected = detail.strip_prefix("expected ").unwrap_or(detail);
-        ParseSelectorError {
-            at: token.at,
-            found,
-            expected: alloc::format!("{what}: {expected}").into(),
+    if let Err(error) = check_key(&key.text()) {
+        return key.no("a key", error);
+    }
+    for value in values {
+        let text = value.value();
+        let ordered = matches!(operator, Operator::GreaterThan | Operator::LessThan);
+        if ordered && text.parse::<i64>().is_err() {
+            return value.unexpected("a value: a decimal 64-bit integer");
         }
-    })
+        if let Err(error) = check_value(&text) {
+            return value.no("a value", error);
+        }
+    }
+    let texts: BTreeSet<String> = values.iter().map(Token::value).collect();
+    // Nothing is left to be wrong with it; were there, it would be the key's place that is named.
+    Requirement::new(&key.text(), operator, texts).or_else(|_| key.unexpected("a requirement"))
 }

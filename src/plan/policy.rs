@@ -1,11 +1,12 @@
 //! Which endpoints traffic goes to, and what becomes of it where there are none.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Action, Frontend, FrontendKind, LocalNode, PortPlan, ServicePortName};
+use crate::backend::Backend;
 use crate::endpoints::{Endpoint, EndpointSet};
 use crate::net::IpFamily;
 use crate::service::{Service, ServicePort, TrafficPolicy};
@@ -22,18 +23,20 @@ pub(super) fn plan_port(
     let chosen = choose(node, service, port, family, endpoints);
     let internal = chosen.action(service.internal_traffic_policy);
     let from_elsewhere = chosen.action(service.external_traffic_policy);
-    // Traffic of the node and its pods to an external address is short-circuited to all endpoints.
-    let from_node = chosen.action(TrafficPolicy::Cluster);
+    // Traffic of the node and of pods to an external address is short-circuited to all endpoints.
+    let inside = chosen.action(TrafficPolicy::Cluster);
 
     let frontend = |kind, ip, port| Frontend {
         kind,
         ip,
         port,
         source_ranges: Vec::new(),
-        from_node,
+        from_pod: inside,
+        from_node: inside,
         from_elsewhere,
     };
     let mut frontends = alloc::vec![Frontend {
+        from_pod: internal,
         from_node: internal,
         from_elsewhere: internal,
         ..frontend(FrontendKind::ClusterIp, Some(cluster_ip), port.port)
@@ -55,7 +58,8 @@ pub(super) fn plan_port(
         frontends.push(frontend(FrontendKind::NodePort, None, node_port));
     }
     frontends.sort_by_key(|frontend| (frontend.kind, frontend.ip, frontend.port));
-    frontends.dedup_by_key(|frontend| (frontend.ip, frontend.port));
+    let mut seen = BTreeSet::new();
+    frontends.retain(|frontend| seen.insert((frontend.ip, frontend.port)));
 
     Some(PortPlan {
         name: ServicePortName::new(service, port),
@@ -69,8 +73,8 @@ pub(super) fn plan_port(
 
 /// The endpoints of one port that traffic may go to.
 struct Chosen {
-    cluster: Vec<SocketAddr>,
-    local: Vec<SocketAddr>,
+    cluster: Vec<Backend>,
+    local: Vec<Backend>,
     /// Some endpoint could take traffic, here or elsewhere.
     any: bool,
 }
@@ -116,7 +120,7 @@ fn choose(
         }
     }
     // Those that are ready; failing that, those that still serve while they go.
-    let select = |within: &dyn Fn(&Endpoint) -> bool| {
+    let select = |within: &dyn Fn(&Endpoint) -> bool| -> Vec<Backend> {
         let of = |state: &dyn Fn(&Endpoint) -> bool| -> Vec<SocketAddr> {
             let wanted = by_addr.iter().filter(|(_, endpoint)| within(endpoint) && state(endpoint));
             wanted.map(|(addr, _)| *addr).collect()
@@ -126,7 +130,7 @@ fn choose(
             addrs = of(&draining);
         }
         addrs.sort_by_cached_key(ToString::to_string);
-        addrs
+        addrs.into_iter().map(Backend::new).collect()
     };
     let external = service.is_externally_accessible();
     let local_policy = |policy| policy == TrafficPolicy::Local;

@@ -3,7 +3,8 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::{Action, Frontend, Plan, PortPlan};
-use crate::net::Protocol;
+use crate::backend::Backend;
+use crate::net::{IpFamily, Protocol};
 use crate::service::TrafficPolicy;
 
 /// The first packet of a new flow.
@@ -48,7 +49,7 @@ pub struct Route<'a> {
     /// The policy under which it goes.
     pub policy: TrafficPolicy,
     /// The backends, at least one.
-    pub backends: &'a [SocketAddr],
+    pub backends: &'a [Backend],
 }
 
 impl Plan {
@@ -57,14 +58,20 @@ impl Plan {
         let source = packet.source.to_canonical();
         let (ip, port) = (packet.destination.ip().to_canonical(), packet.destination.port());
         // An address that is a Service's as well as the node's is the Service's first.
-        let claimed = self.index.get(&(Some(ip), packet.protocol, port)).or_else(|| {
+        let family = IpFamily::of(ip);
+        let claimed = self.index.get(&(family, Some(ip), packet.protocol, port)).or_else(|| {
             let node_port = self.takes_node_ports(ip);
-            self.index.get(&(None, packet.protocol, port)).filter(|_| node_port)
+            self.index.get(&(family, None, packet.protocol, port)).filter(|_| node_port)
         });
         let Some(&(p, f)) = claimed else { return Verdict::Pass };
         let (plan, frontend) = (&self.ports[p], &self.ports[p].frontends[f]);
-        let action =
-            if self.is_inside(source) { frontend.from_node } else { frontend.from_elsewhere };
+        let action = if self.is_pod(source) {
+            frontend.from_pod
+        } else if self.is_own(source) {
+            frontend.from_node
+        } else {
+            frontend.from_elsewhere
+        };
         match action {
             Action::Reject => Verdict::Reject,
             _ if !self.admits(frontend, source) => Verdict::Drop,
@@ -84,14 +91,16 @@ impl Plan {
             || (frontend.ip == Some(source) && self.node.addresses.iter().any(|&ip| within(ip)))
     }
 
-    fn is_inside(&self, source: IpAddr) -> bool {
-        self.is_own(source) || self.node.pod_cidrs.iter().any(|net| net.contains(&source))
+    fn is_pod(&self, source: IpAddr) -> bool {
+        self.node.pod_cidrs.iter().any(|net| net.contains(&source))
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.node.addresses.contains(&ip)
     }
 
+    /// `DIFFERENCE`: the loopback addresses of both families take node ports; in kube-proxy's iptables mode only
+    /// IPv4's does.
     fn takes_node_ports(&self, ip: IpAddr) -> bool {
         let listed = &self.node.node_port_addresses;
         self.is_own(ip) && (listed.is_empty() || listed.iter().any(|net| net.contains(&ip)))

@@ -5,7 +5,6 @@ use core::net::SocketAddr;
 
 use crate::backend::{Backend, BackendId};
 use crate::bitset::Bitset;
-use crate::time::Instant;
 
 /// A position in the list. The head, where new backends go, has the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,8 +25,10 @@ pub struct Entry {
     pub(crate) inactive: u32,
     /// Held back from one pick, whatever its weight.
     pub(crate) excluded: bool,
-    /// When a removed backend is looked at next; `None` while it is listed.
-    pub(crate) grave: Option<Instant>,
+    /// It waits to be looked at, as it was removed and perhaps revived.
+    pub(crate) buried: bool,
+    /// It was removed, and the last look found no connection.
+    pub(crate) idle: bool,
 }
 
 impl Entry {
@@ -146,7 +147,8 @@ impl Backends {
 
     /// A new slot for a backend, not yet in the list.
     pub(crate) fn create(&mut self, backend: Backend) -> BackendId {
-        let entry = Entry { backend, active: 0, inactive: 0, excluded: false, grave: None };
+        let entry =
+            Entry { backend, active: 0, inactive: 0, excluded: false, buried: false, idle: false };
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             (slot.place, slot.entry) = (None, entry);

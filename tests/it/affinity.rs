@@ -18,6 +18,8 @@ fn client(n: u8) -> IpAddr {
 struct Model {
     capacity: usize,
     entries: Vec<(u32, IpAddr, u64, Instant)>,
+    /// Whose entry the next sweep begins with; `None` is the oldest.
+    cursor: Option<(u32, IpAddr)>,
 }
 
 impl Model {
@@ -25,10 +27,18 @@ impl Model {
         self.entries.iter().position(|entry| (entry.0, entry.1) == (scope, client))
     }
 
+    fn remove(&mut self, at: usize) -> u64 {
+        let gone = self.entries.remove(at);
+        if self.cursor == Some((gone.0, gone.1)) {
+            self.cursor = self.entries.get(at).map(|next| (next.0, next.1));
+        }
+        gone.2
+    }
+
     fn lookup(&mut self, scope: u32, client: IpAddr, now: Instant) -> Option<u64> {
         let at = self.find(scope, client)?;
         if self.entries[at].3 <= now {
-            self.entries.remove(at);
+            self.remove(at);
             return None;
         }
         Some(self.entries[at].2)
@@ -36,21 +46,25 @@ impl Model {
 
     fn insert(&mut self, scope: u32, client: IpAddr, value: u64, deadline: Instant) {
         if let Some(at) = self.find(scope, client) {
-            self.entries.remove(at);
+            self.remove(at);
         } else if self.entries.len() >= self.capacity {
-            self.entries.remove(0);
+            self.remove(0);
         }
         self.entries.push((scope, client, value, deadline));
     }
 
     fn sweep(&mut self, now: Instant, limit: usize) -> usize {
-        let before = self.entries.len();
-        let mut looked = 0;
-        self.entries.retain(|entry| {
-            looked += 1;
-            looked > limit || entry.3 > now
-        });
-        before - self.entries.len()
+        let mut dropped = 0;
+        for _ in 0..limit.min(self.entries.len()) {
+            let at = self.cursor.and_then(|(scope, client)| self.find(scope, client)).unwrap_or(0);
+            let over = self.entries[at].3 <= now;
+            self.cursor = self.entries.get(at + 1).map(|next| (next.0, next.1));
+            if over {
+                self.remove(at);
+                dropped += 1;
+            }
+        }
+        dropped
     }
 }
 
@@ -87,7 +101,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..300),
     ) {
         let mut table = Affinity::new(capacity, 7);
-        let mut model = Model { capacity, entries: Vec::new() };
+        let mut model = Model { capacity, entries: Vec::new(), cursor: None };
         let mut now = Instant::ZERO;
         for op in ops {
             match op {
@@ -100,7 +114,7 @@ proptest! {
                     model.insert(s, client(c), value, now + scope(s).1);
                 }
                 Op::Remove(s, c) => {
-                    let expected = model.find(s, client(c)).map(|at| model.entries.remove(at).2);
+                    let expected = model.find(s, client(c)).map(|at| model.remove(at));
                     prop_assert_eq!(table.remove(scope(s).0, client(c)), expected);
                 }
                 Op::Sweep(limit) => prop_assert_eq!(table.sweep(now, limit), model.sweep(now, limit)),

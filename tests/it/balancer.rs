@@ -258,6 +258,23 @@ fn ids_go_stale_only_after_the_last_connection_and_the_grace_time() {
 }
 
 #[test]
+fn a_connection_of_another_balancer_is_refused() {
+    let mut balancers =
+        [Balancer::new(Algorithm::RoundRobin), Balancer::new(Algorithm::RoundRobin)];
+    let mut conns = Vec::new();
+    for (n, balancer) in (0..).zip(&mut balancers) {
+        balancer.add(Backend::new(addr(n)).with_weight(u32::MAX), NOW);
+        conns.extend(balancer.pick(&flow(), NOW));
+    }
+    let id = conns[1].backend();
+    assert_eq!(balancers[0].activate(&mut conns[1]).map_err(|error| error.id), Err(id));
+    let other = conns.remove(1);
+    assert!(balancers[0].release(other).is_err());
+    let (_, entry) = balancers[0].iter().next().expect("listed");
+    assert_eq!((entry.active(), entry.inactive(), entry.weight()), (0, 1, 0x7fff_ffff));
+}
+
+#[test]
 fn a_removed_backend_comes_back_with_its_id_and_counts() {
     let mut balancer = Balancer::new(Algorithm::RoundRobin);
     let id = balancer.add(addr(1).into(), NOW);

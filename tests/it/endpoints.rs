@@ -182,7 +182,7 @@ fn target_ports() {
         port
     };
     let tcp = |name, number| port(name, number, Protocol::Tcp);
-    let named = |name: &str| TargetPort::Name(name.parse().expect("a port name"));
+    let named = |name: &str| TargetPort::Name(name.into());
     let rows: Vec<PortRow> = vec![
         ("a number, no ports", TargetPort::Number(93), vec![], vec![], Some(93)),
         (
@@ -203,6 +203,7 @@ fn target_ports() {
         ("two names, one number", named("q"), vec![tcp("p", 22), tcp("q", 22)], vec![], Some(22)),
         ("the wrong protocol", named("q"), vec![port("q", 33, Protocol::Sctp)], vec![], None),
         ("only a sidecar has it", named("a"), vec![], vec![tcp("a", 80)], Some(80)),
+        ("a text that is no port name", named("Not_A_Name"), vec![tcp("a", 80)], vec![], None),
         (
             "a sidecar and two containers have it",
             named("a"),
@@ -236,11 +237,7 @@ fn init_containers_count_only_as_sidecars() {
         mirror.spec.init_containers = vec![container];
         mirror.set_defaults();
         let pod = mirror.convert().expect("a name").object;
-        assert_eq!(
-            pod.port(&"a".parse().expect("a port name"), Protocol::Tcp),
-            expected,
-            "{restart:?}"
-        );
+        assert_eq!(pod.port("a", Protocol::Tcp), expected, "{restart:?}");
     }
 }
 
@@ -312,7 +309,7 @@ fn hand_written_endpoints() {
 #[test]
 fn explanations_name_everything_that_speaks_against_a_pod() {
     let mut service = service();
-    service.ports[0].target = TargetPort::Name("web".parse().expect("a port name"));
+    service.ports[0].target = TargetPort::Name("web".into());
     service.ip_families = vec![IpFamily::V4, IpFamily::V6];
     let mut far = pod("far", "1.2.3.4");
     far.labels = Labels::from_iter([("tier", "x")]);
@@ -351,7 +348,7 @@ proptest! {
         service.ip_families = families;
         service.publish_not_ready_addresses = bits[0];
         if bits[1] {
-            service.ports[0].target = TargetPort::Name("web".parse().expect("a port name"));
+            service.ports[0].target = TargetPort::Name("web".into());
         }
         if bits[2] {
             service.selector = Labels::from_iter([("app", "x"), ("more", "z")]);
@@ -390,7 +387,7 @@ proptest! {
         swaps in subsequence((0..12_usize).collect::<Vec<_>>(), 0..12),
     ) {
         let mut service = service();
-        service.ports[0].target = TargetPort::Name("web".parse().expect("a port name"));
+        service.ports[0].target = TargetPort::Name("web".into());
         let nodes = Nodes::from_iter([Node::new("n1".parse().expect("a name"))]);
         let mut pods: Vec<Pod> = kinds
             .iter()

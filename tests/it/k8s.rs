@@ -489,7 +489,7 @@ fn one_bad_field_of_a_service_port() {
         ("spec.ports[1].protocol", |s| s.spec.ports[1].protocol = "QUIC".into(),
             |s| drop(s.spec.ports.pop())),
         ("spec.ports[0].targetPort", |s| s.spec.ports[0].target_port = Some((-1).into()),
-            |s| s.spec.ports[0].target_port = None),
+            |s| s.spec.ports[0].target_port = Some("-1".into())),
         ("spec.ports[0].nodePort", |s| s.spec.ports[0].node_port = 70_000,
             |s| s.spec.ports[0].node_port = 0),
     ];

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use svcplane::endpoints::{Conditions, Endpoint, EndpointPort, EndpointSet};
 use svcplane::name::ObjectName;
-use svcplane::net::Protocol;
-use svcplane::plan::{FrontendKind, LocalNode, PROXY_NAME_LABEL, Packet, Plan, Verdict};
+use svcplane::net::{IpFamily, Protocol};
+use svcplane::plan::{
+    FrontendKind, HEADLESS_LABEL, LocalNode, PROXY_NAME_LABEL, Packet, Plan, Verdict,
+};
 use svcplane::service::{
     ClusterIps, Ingress, IpMode, Service, ServiceKind, ServicePort, TrafficPolicy,
 };
@@ -77,7 +79,7 @@ fn outcome(plan: &Plan, protocol: Protocol, source: &str, destination: &str) -> 
     let destination: SocketAddr = destination.parse().expect("an address with port");
     match plan.route(&Packet::new(protocol, ip(source), destination)) {
         Verdict::Forward(route) => {
-            let backends: Vec<_> = route.backends.iter().map(|b| b.ip().to_string()).collect();
+            let backends: Vec<_> = route.backends.iter().map(|b| b.addr.ip().to_string()).collect();
             backends.join(" ")
         }
         Verdict::Reject => "REJECT".to_owned(),
@@ -292,6 +294,7 @@ fn passed_over() {
         ("no address yet", skip(|s| s.cluster_ips = ClusterIps::Unassigned)),
         ("external name", skip(|s| s.kind = ServiceKind::ExternalName("example.com".into()))),
         ("another proxy's", skip(|s| s.labels = [(PROXY_NAME_LABEL, "")].into_iter().collect())),
+        ("DNS's", skip(|s| s.labels = [(HEADLESS_LABEL, "")].into_iter().collect())),
     ] {
         assert!(plan.ports().is_empty(), "{what}");
         check(what, &plan, &[(POD, "172.30.0.41:80", "PASS"), (POD, "192.168.0.2:3001", "PASS")]);
@@ -309,6 +312,7 @@ fn passed_over() {
 fn families_do_not_mix() {
     let mut service = everywhere();
     service.cluster_ips = ClusterIps::Assigned(vec![ip("172.30.0.41"), ip("fd00:172:30::41")]);
+    service.ip_families = vec![IpFamily::V4, IpFamily::V6];
     service.load_balancer.ingress.push(ingress("2001:db8:1::4"));
     let plan = plan_of(&service, &["10.0.1.1 local ready", "fd00:10::1 local ready"]);
     check(
@@ -323,6 +327,27 @@ fn families_do_not_mix() {
     );
 }
 
+/// An address that is the Service's in two ways is one frontend; a Service that is mentioned twice counts once.
+#[test]
+fn nothing_is_there_twice() {
+    let mut service = everywhere();
+    service.external_ips = ["1.1.1.1", "2.2.2.2", "1.2.3.4"].map(ip).to_vec();
+    service.load_balancer.ingress.push(ingress("1.1.1.1"));
+    let set = endpoints(&service, &["10.0.1.1 local ready"]);
+    let mut later = service.clone();
+    later.cluster_ips = ClusterIps::Assigned(vec![ip("172.30.0.99")]);
+    later.created = Some(Timestamp::from_unix(5));
+    let plan = Plan::new(&node(), [(&service, &set), (&later, &set)]);
+    let addresses: Vec<_> = plan.ports()[0].frontends.iter().map(|f| (f.ip, f.port)).collect();
+    assert_eq!(addresses.len(), addresses.iter().collect::<BTreeSet<_>>().len(), "{addresses:?}");
+    check(
+        "the known time is the older",
+        &plan,
+        &[(OUTSIDE, "172.30.0.99:80", "10.0.1.1"), (OUTSIDE, "172.30.0.41:80", "PASS")],
+    );
+    assert_eq!(plan.conflicts(), []);
+}
+
 /// Duplicates of one address count as the one that can do most; the order is that of the text.
 #[test]
 fn backends_are_unique_and_in_kube_proxys_order() {
@@ -334,7 +359,8 @@ fn backends_are_unique_and_in_kube_proxys_order() {
         "10.2.2.2 remote ready",
     ];
     let plan = plan_of(&service, &list);
-    let backends: Vec<String> = plan.ports()[0].cluster.iter().map(ToString::to_string).collect();
+    let backends: Vec<String> =
+        plan.ports()[0].cluster.iter().map(|b| b.addr.to_string()).collect();
     assert_eq!(backends, ["10.1.1.11:80", "10.1.1.1:80", "10.2.2.2:80"]);
 }
 
@@ -365,9 +391,9 @@ fn conflicts_go_to_the_older() {
         assert_eq!(
             conflicts,
             [
-                "node port 3001/TCP of ns/aaa belongs to ns/svc1, which is older",
-                "1.2.3.4:80/TCP of ns/aaa belongs to ns/svc1, which is older",
-                "192.168.99.11:80/TCP of ns/aaa belongs to ns/svc1, which is older",
+                "IPv4 node port 3001/TCP of ns/aaa belongs to ns/svc1, which comes first",
+                "1.2.3.4:80/TCP of ns/aaa belongs to ns/svc1, which comes first",
+                "192.168.99.11:80/TCP of ns/aaa belongs to ns/svc1, which comes first",
             ]
         );
     }
@@ -475,11 +501,11 @@ proptest! {
         let mut claimed = BTreeSet::new();
         for port in plan.ports() {
             for frontend in &port.frontends {
-                prop_assert!(claimed.insert((frontend.ip, frontend.port)), "{frontend:?} twice");
+                prop_assert!(claimed.insert((port.family, frontend.ip, frontend.port)), "{frontend:?} twice");
             }
         }
         for conflict in plan.conflicts() {
-            prop_assert!(claimed.contains(&(conflict.ip, conflict.port)), "nobody has {conflict}");
+            prop_assert!(claimed.contains(&(conflict.family, conflict.ip, conflict.port)), "nobody has {conflict}");
         }
         for (source, n, port) in (0..5).flat_map(|n| [(POD, n, 80), (OUTSIDE, n, 80)]) {
             let destination = SocketAddr::new(ip(&format!("172.30.0.{n}")), port);

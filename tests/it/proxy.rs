@@ -278,6 +278,24 @@ fn the_main_job() {
     assert!(proxy.end().success());
 }
 
+/// A pod that is there is there, whether or not a Service selects it: what is open to it stays open.
+#[test]
+fn connections_outlive_the_service() {
+    let place = Place::new(6);
+    place.write("pods.yaml", &place.pods(&[1]));
+    place.write("services.yaml", &place.service("web", 10, WEB));
+    let proxy = Proxy::start(&place, &["--demo"]);
+    proxy.until("ready; ");
+    let web = SocketAddr::new(place.service_ip(10), 8080);
+    let mut client = Client::connect(web);
+    assert_eq!(client.ask().as_deref(), Some("pod-1"));
+    place.write("services.yaml", &place.service("other", 11, WEB).replace("app: web", "app: none"));
+    proxy.until("reloaded");
+    proxy.until("demo backends");
+    assert!(TcpStream::connect_timeout(&web, PATIENCE).is_err(), "the Service is gone");
+    assert_eq!(client.ask().as_deref(), Some("pod-1"));
+}
+
 #[test]
 fn another_backend_is_tried_and_none_is_a_refusal() {
     let place = Place::new(2);

@@ -60,12 +60,9 @@ const PARSED: &[(&str, &[Parts<'_>])] = &[
         &[("this-is-another-dns.domain.com/key-with-dash", In, &["so", "what"])]),
     ("0.1.2.domain/99 notin (10.10.100.1, tick.tack.clock)",
         &[("0.1.2.domain/99", NotIn, &["10.10.100.1", "tick.tack.clock"])]),
-    ("foo  in\t (abc)", &[("foo", In, &["abc"])]),
-    ("x notin\n (abc)", &[("x", NotIn, &["abc"])]),
-    ("x  notin\t\t(abc,def)", &[("x", NotIn, &["abc", "def"])]),
-    ("x in (abc,def)", &[("x", In, &["abc", "def"])]),
-    ("x in (abc,)", &[("x", In, &["", "abc"])]),
-    ("x in (abc,abc)", &[("x", In, &["abc"])]),
+    ("foo  in\t (abc)", &[("foo", In, &["abc"])]), ("x notin\n (abc)", &[("x", NotIn, &["abc"])]),
+    ("x  notin\t\t(abc,def)", &[("x", NotIn, &["abc", "def"])]), ("x in (abc,def)", &[("x", In, &["abc", "def"])]),
+    ("x in (abc,)", &[("x", In, &["", "abc"])]), ("x in (abc,abc)", &[("x", In, &["abc"])]),
     ("x in ()", &[("x", In, &[""])]),
     ("x in (a,,)", &[("x", In, &["", "a"])]), ("x in (a,,,)", &[("x", In, &["", "a"])]),
     ("x in (a,,,,,,)", &[("x", In, &["", "a"])]), ("x in (a,,a,,a,,a,,)", &[("x", In, &["", "a"])]),
@@ -76,8 +73,7 @@ const PARSED: &[(&str, &[Parts<'_>])] = &[
     ("x=a", &[("x", Equals, &["a"])]), ("x==a", &[("x", DoubleEquals, &["a"])]),
     ("x>1", &[("x", GreaterThan, &["1"])]), ("x<7", &[("x", LessThan, &["7"])]),
     ("x=a,y!=b,z in (h,i,j)", &[("x", Equals, &["a"]), ("y", NotEquals, &["b"]), ("z", In, &["h", "i", "j"])]),
-    ("x notin ( )", &[("x", NotIn, &[""])]),
-    ("x notin (, a)", &[("x", NotIn, &["", "a"])]),
+    ("x notin ( )", &[("x", NotIn, &[""])]), ("x notin (, a)", &[("x", NotIn, &["", "a"])]),
     ("a ", &[("a", Exists, &[])]), ("!a", &[("a", DoesNotExist, &[])]),
     ("a in (x,y,notin, z,in)", &[("a", In, &["in", "notin", "x", "y", "z"])]),
     // Keywords are words wherever a key or a value is expected; `exists`, `gt` and `lt` are no keywords.
@@ -98,40 +94,27 @@ fn parsed_requirements() {
 // TestSetSelectorParser, TestLexer and TestLexerSequence; the places are this crate's own.
 #[rustfmt::skip]
 const REJECTED: &[(&str, usize, &str, &str)] = &[
-    ("x=a||y=b", 2, "`a||y`", "a value: letters"),
-    ("x=a=y=b", 3, "`=`", "`,` or the end"),
-    ("x==a==b", 4, "`==`", "`,` or the end"),
-    ("!x=a", 2, "`=`", "`,` or the end"),
-    ("x<a", 2, "`a`", "a value: a decimal 64-bit integer"),
-    ("x,,y", 2, "`,`", "a key or `!`"),
-    (",x,y", 0, "`,`", "a key or `!`"),
-    ("x nott in (y)", 2, "`nott`", "`notin`, `,` or the end"),
-    ("a in (xyz),", 11, "the end", "a key or `!`"),
-    ("a in (xyz)b notin ()", 10, "`b`", "`,` or the end"),
+    ("x=a||y=b", 2, "`a||y`", "a value: letters"), ("x=a=y=b", 3, "`=`", "`,` or the end"),
+    ("x==a==b", 4, "`==`", "`,` or the end"), ("!x=a", 2, "`=`", "`,` or the end"),
+    ("x<a", 2, "`a`", "a value: a decimal 64-bit integer"), ("x,,y", 2, "`,`", "a key or `!`"),
+    (",x,y", 0, "`,`", "a key or `!`"), ("x nott in (y)", 2, "`nott`", "`notin`, `,` or the end"),
+    ("a in (xyz),", 11, "the end", "a key or `!`"), ("a in (xyz)b notin ()", 10, "`b`", "`,` or the end"),
     ("a in (xyz abc)", 10, "`abc`", "`,` or `)`"),
-    ("a notin(", 8, "the end", "a value, `,` or `)`"),
-    ("a (", 2, "`(`", "`notin`, `,` or the end"),
+    ("a notin(", 8, "the end", "a value, `,` or `)`"), ("a (", 2, "`(`", "`notin`, `,` or the end"),
     ("(", 0, "`(`", "a key or `!`"),
     // Lists.
     ("a in", 4, "the end", "`(`"),
     ("a in b", 5, "`b`", "`(`"),
-    ("a in (b", 7, "the end", "`,` or `)`"),
-    ("a in (b=)", 7, "`=`", "`,` or `)`"),
+    ("a in (b", 7, "the end", "`,` or `)`"), ("a in (b=)", 7, "`=`", "`,` or `)`"),
     ("a in (!b)", 6, "`!`", "a value, `,` or `)`"),
     ("a in (b))", 8, "`)`", "`,` or the end"),
     // Keys and values; a text that is bad as both is the key's mistake first.
-    ("!", 1, "the end", "a key"),
-    (" ! , x", 3, "`,`", "a key"),
-    ("a, b/ =1", 3, "`b/`", "a key: "),
-    ("!é", 1, "`é`", "a key: "),
-    ("~=~", 0, "`~`", "a key: "),
-    ("a=b c", 4, "`c`", "`,` or the end"),
-    ("a = -", 4, "`-`", "a value: letters"),
-    ("a in (b, é)", 9, "`é`", "a value: letters"),
+    ("!", 1, "the end", "a key"), (" ! , x", 3, "`,`", "a key"), ("a, b/ =1", 3, "`b/`", "a key: "),
+    ("!é", 1, "`é`", "a key: "), ("~=~", 0, "`~`", "a key: "), ("a=b c", 4, "`c`", "`,` or the end"),
+    ("a = -", 4, "`-`", "a value: letters"), ("a in (b, é)", 9, "`é`", "a value: letters"),
     ("a-b notin (a-b, -)", 16, "`-`", "a value: letters"),
     // Integers are also label values, which begin with a letter or digit.
-    ("a>-1", 2, "`-1`", "a value: letters"),
-    ("a<+1", 2, "`+1`", "a value: letters"),
+    ("a>-1", 2, "`-1`", "a value: letters"), ("a<+1", 2, "`+1`", "a value: letters"),
     ("a>1.5", 2, "`1.5`", "a value: a decimal 64-bit integer"),
     ("a>0x1", 2, "`0x1`", "a value: a decimal 64-bit integer"),
     ("a>9223372036854775808", 2, "`9223372036854775808`", "a value: a decimal 64-bit integer"),
@@ -254,10 +237,8 @@ fn requirements_match() {
         ("x=foo,y=baz", &[("x", In, &["foo"]), ("y", In, &["alpha"])], false),
         ("y=", &[("x", NotIn, &[""]), ("y", Exists, &[])], true),
         ("y=", &[("x", DoesNotExist, &[]), ("y", Exists, &[])], true),
-        ("y=", &[("x", NotIn, &[""]), ("y", DoesNotExist, &[])], false),
-        ("y=baz", &[("x", In, &[""])], false),
-        ("z=2", &[("z", GreaterThan, &["1"])], true),
-        ("z=v2", &[("z", GreaterThan, &["1"])], false),
+        ("y=", &[("x", NotIn, &[""]), ("y", DoesNotExist, &[])], false), ("y=baz", &[("x", In, &[""])], false),
+        ("z=2", &[("z", GreaterThan, &["1"])], true), ("z=v2", &[("z", GreaterThan, &["1"])], false),
     ];
     for (have, parts, expected) in rows {
         assert_eq!(built(parts).matches(&labels(have)), *expected, "{parts:?} on {have:?}");
@@ -291,8 +272,7 @@ fn constructor() {
     let long = "a".repeat(254);
     let rows: &[(Parts<'_>, &[&str])] = &[
         (("x1", In, &[]), &["values"]), (("x2", NotIn, &[]), &["values"]),
-        (("x3", In, &["foo"]), &[]), (("x4", NotIn, &["foo"]), &[]),
-        (("x5", Equals, &["foo", "bar"]), &["values"]),
+        (("x3", In, &["foo"]), &[]), (("x4", NotIn, &["foo"]), &[]), (("x5", Equals, &["foo", "bar"]), &["values"]),
         (("x6", Exists, &[]), &[]), (("x7", DoesNotExist, &[]), &[]), (("x8", Exists, &["foo"]), &["values"]),
         (("1foo", In, &["bar"]), &[]), (("1234", In, &["bar"]), &[]),
         (("x11", GreaterThan, &["1"]), &[]), (("x12", LessThan, &["6"]), &[]),
@@ -326,13 +306,11 @@ fn constructor() {
 #[rustfmt::skip]
 fn exact_matches() {
     let rows: &[(&[Parts<'_>], &str, Option<&str>)] = &[
-        (&[("key", In, &["value"])], "key", Some("value")),
-        (&[("key", In, &["value", "value2"])], "key", None),
+        (&[("key", In, &["value"])], "key", Some("value")), (&[("key", In, &["value", "value2"])], "key", None),
         (&[("key", In, &["value", "value1"]), ("key2", In, &["value2"])], "key2", Some("value2")),
         (&[("key", Equals, &["value"])], "key", Some("value")),
         (&[("key", DoubleEquals, &["value"])], "key", Some("value")),
-        (&[("key", NotEquals, &["value"])], "key", None),
-        (&[("key", NotIn, &["value"])], "key", None),
+        (&[("key", NotEquals, &["value"])], "key", None), (&[("key", NotIn, &["value"])], "key", None),
         (&[("key", GreaterThan, &["1"])], "key", None),
         (&[("key", Exists, &[]), ("key", Equals, &["value"])], "key", None),
         (&[("key", Equals, &["value"]), ("key", Equals, &["other"])], "key", Some("value")),
@@ -423,8 +401,7 @@ fn object(pairs: &str, expressions: Expressions<'_>) -> LabelSelector {
 #[rustfmt::skip]
 fn objects_to_selectors_and_labels() {
     let rows: &[(&str, Expressions<'_>, &str, Option<&str>)] = &[
-        ("", &[], "", Some("")),
-        ("foo=bar", &[], "foo=bar", Some("foo=bar")),
+        ("", &[], "", Some("")), ("foo=bar", &[], "foo=bar", Some("foo=bar")),
         ("", &[("baz", "In", &["qux", "norf"])], "baz in (norf,qux)", None),
         ("foo=bar", &[("baz", "In", &["qux", "norf"])], "baz in (norf,qux),foo=bar", None),
         ("foo=bar", &[("baz", "In", &["norf"])], "baz in (norf),foo=bar", Some("baz=norf,foo=bar")),
@@ -472,7 +449,8 @@ fn objects_invalid() {
         let errors = object.convert().expect_err("a mistake");
         let seen: Vec<_> = errors.iter().map(|error| (error.path(), error.kind())).collect();
         let expected: Vec<_> = expected.iter().map(|(path, kind)| (format!("selector.{path}"), *kind)).collect();
-        assert!(seen.iter().copied().eq(expected.iter().map(|(path, kind)| (&**path, *kind))), "{expected:?}: {seen:?}");
+        let same = seen.iter().copied().eq(expected.iter().map(|(path, kind)| (&**path, *kind)));
+        assert!(same, "{expected:?}: {seen:?}");
         assert_eq!(object.validate(), errors, "{expected:?}");
     }
 }
@@ -482,8 +460,7 @@ fn objects_invalid() {
 #[rustfmt::skip]
 fn selectors_to_objects() {
     let rows: &[(&str, &str, Expressions<'_>)] = &[
-        ("", "", &[]),
-        ("foo=bar,x==", "foo=bar,x=", &[]),
+        ("", "", &[]), ("foo=bar,x==", "foo=bar,x=", &[]),
         ("a in (c,b),foo=bar", "foo=bar", &[("a", "In", &["b", "c"])]),
         ("!c,b,a notin ()", "", &[("a", "NotIn", &[""]), ("b", "Exists", &[]), ("c", "DoesNotExist", &[])]),
     ];

@@ -19,7 +19,10 @@ impl Service {
     /// The domain object. What is absent means what [defaults](Self::set_defaults) would say.
     ///
     /// A port that has no usable number, protocol or name is left out; so is every address that is none. A target
-    /// port that is none is taken as absent: the port's own number.
+    /// port that is none leads nowhere. Source ranges that are none are left out too: when no other is left,
+    /// everybody is let in, as by kube-proxy.
+    ///
+    /// `DIFFERENCE`: an affinity timeout out of range counts as the default, 10,800 s; kube-proxy takes it as it is.
     ///
     /// # Errors
     ///
@@ -80,16 +83,17 @@ fn convert_port(
         let protocol = port.protocol.parse();
         converted.protocol = understood(report, &path.field("protocol"), &port.protocol, protocol)?;
     }
-    let target = path.field("targetPort");
-    // A proxy does not look at it, so a bad one must not cost the port.
-    let stated = match &port.target_port {
-        None | Some(IntOrString::Int(0)) => None,
-        Some(IntOrString::Int(number)) => {
-            port_number(report, &target, *number).map(TargetPort::Number)
-        }
-        Some(IntOrString::String(name)) => optional(report, &target, name).map(TargetPort::Name),
+    converted.target = match &port.target_port {
+        None | Some(IntOrString::Int(0)) => TargetPort::Number(number),
+        Some(IntOrString::String(name)) if name.is_empty() => TargetPort::Number(number),
+        Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
+        // A number that is no port leads nowhere, as does the text of it.
+        Some(IntOrString::Int(target)) => port_number(report, &path.field("targetPort"), *target)
+            .map_or_else(
+                || TargetPort::Name(alloc::format!("{target}").into()),
+                TargetPort::Number,
+            ),
     };
-    converted.target = stated.unwrap_or(TargetPort::Number(number));
     if port.node_port != 0 {
         converted.node_port = port_number(report, &path.field("nodePort"), port.node_port);
     }
