@@ -200,7 +200,7 @@ impl Reader {
                     if let Some(at) = error.location() {
                         origin.line = document.line - 1 + at.line();
                         // The parser counts the document's lines, not the file's.
-                        why.truncate(why.rfind(" at line ").unwrap_or(why.len()));
+                        why.truncate(why.find(" at line ").unwrap_or(why.len()));
                         why = format!("{why}, column {}", at.column());
                     }
                     self.errors.push(format!("{origin}: not YAML: {why}"));
