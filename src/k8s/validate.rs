@@ -7,6 +7,7 @@
 mod endpoints;
 mod pod;
 mod service;
+mod update;
 
 use core::fmt;
 

@@ -14,4 +14,5 @@ mod plan;
 mod proxy;
 mod selectors;
 mod time;
+mod update;
 mod validate;

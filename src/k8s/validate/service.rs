@@ -60,7 +60,7 @@ impl Service {
 }
 
 impl ServiceSpec {
-    fn is_headless(&self) -> bool {
+    pub(super) fn is_headless(&self) -> bool {
         self.cluster_ips.len() == 1 && self.cluster_ips[0] == "None"
     }
 }
