@@ -163,7 +163,7 @@ fn names_and_the_load_balancer() {
         }),
         (&["spec.loadBalancerClass"], |s| s.spec.load_balancer_class = None),
         (&["spec.loadBalancerClass"], |s| {
-            s.spec.load_balancer_class = Some("example.com/b".into())
+            s.spec.load_balancer_class = Some("example.com/b".into());
         }),
         (&[], |s| *s = service("ClusterIP", &[V4], &["IPv4"])),
         (&[], |s| {
