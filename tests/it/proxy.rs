@@ -345,6 +345,78 @@ fn another_backend_is_tried_and_none_is_a_refusal() {
     assert!(report.contains("1.2.3.4:9376: host unreachable"), "{report}");
 }
 
+/// What the backend cuts off must not look whole to the client.
+#[test]
+fn a_reset_is_passed_on() {
+    let place = Place::new(7);
+    place.write("all.yaml", &format!("{}{}", place.service("web", 10, WEB), place.pods(&[1])));
+    let backend = TcpListener::bind((place.pod_ip(1), 8000)).expect("a socket");
+    thread::spawn(move || {
+        for stream in backend.incoming().flatten() {
+            // Closed with something unread, a socket is reset.
+            let _ = stream.peek(&mut [0]);
+            let _ = (&stream).write_all(b"half of it");
+        }
+    });
+    let proxy = Proxy::start(&place, &[]);
+    proxy.until("ready; ");
+    let web = SocketAddr::new(place.service_ip(10), 8080);
+    let mut stream = TcpStream::connect_timeout(&web, PATIENCE).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(b"?").expect("sent");
+    let end = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+/// Byte order mark, directives, documents on the marker's line, JSON, merge keys, lists with and without kinds.
+#[test]
+fn manifests_of_every_form() {
+    let place = Place::new(8);
+    let text = "\u{feff}# a comment alone is no document
+---
+apiVersion: v1
+kind: Service
+metadata: { name: marked }
+spec: { ports: [{ port: 8080 }] }
+---
+# nor is this
+---
+%YAML 1.2
+--- { apiVersion: v1, kind: Service, metadata: { name: inline }, spec: { ports: [{ port: 8080 }] } }
+---
+base: &base { port: 8080, protocol: UDP }
+apiVersion: v1
+kind: Service
+metadata: { name: merged }
+spec: { ports: [{ <<: *base, name: dns }] }
+---
+{ \"apiVersion\": \"v1\", \"kind\": \"ServiceList\", \"items\": [
+  { \"metadata\": { \"name\": \"listed\" }, \"spec\": { \"ports\": [{ \"port\": 8080 }] } } ] }
+";
+    place.write("all.yaml", text);
+    let proxy = Proxy::start(&place, &["--demo"]);
+    let table = proxy.until("ready; ");
+    let row = |name: &str| {
+        let named = |line: &&String| line.split_whitespace().nth(1) == Some(name);
+        table.iter().find(named).unwrap_or_else(|| panic!("no {name} in {table:#?}"))
+    };
+    for name in ["marked", "inline", "listed"] {
+        assert!(row(name).contains("8080/TCP"), "{name}");
+    }
+    assert!(row("merged").contains("8080/UDP"));
+    drop(proxy);
+
+    place.write("all.yaml", &format!("{text}---\nkind: [\n---\napiVersion: v1\nkind: Servce\n"));
+    let errors = fails(&place);
+    let last = text.lines().count();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(
+        errors[0].contains(&format!("document 5 (line {}): not YAML", last + 3)),
+        "{errors:#?}"
+    );
+    assert!(errors[1].contains(&format!("document 6 (line {}): Servce", last + 4)), "{errors:#?}");
+}
+
 /// Addresses that nothing asks for are given out, and stay across a reload that adds a Service before the others.
 #[test]
 fn given_addresses_stay() {
