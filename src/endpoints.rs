@@ -26,75 +26,46 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A set is sorted, so that the same endpoints in any order make the same set. It holds endpoints that are
-//! not ready as well: which of them traffic goes to is decided in [`plan`](crate::plan). Two endpoints
-//! with one address are both kept, as EndpointSlices keep them.
+//! A set comes from pods ([`EndpointSet::resolve`]), from [`EndpointSlice`]s that others made
+//! ([`EndpointSet::merge`], or one by one through [`Merged`]), or from the older [`Endpoints`]. It is sorted, so that
+//! the same statements in any order make the same set, and holds endpoints that are not ready as well: which of
+//! them traffic goes to is decided in [`plan`](crate::plan). The other way, [`SliceWrites`] says which EndpointSlices
+//! to create, update and delete so that they say what a set says.
 //!
 //! Source: Kubernetes EndpointSlice controller (`endpointslice` library). O(pods + endpoints · log endpoints).
 
 mod explain;
+mod hints;
+mod merge;
 mod resolve;
+mod set;
+mod slices;
+mod subsets;
+mod tracker;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 pub use explain::{Explanation, Reason, Standing};
+pub use merge::Merged;
+pub use set::{Duplicate, EndpointSet, Statement};
+pub use slices::{EndpointSlice, Packing, SliceWrites};
+pub use subsets::{Address, Endpoints, Subset};
+pub use tracker::{PodChange, SliceTracker, TriggerTimes};
 
 use crate::name::{DnsLabel, NodeName, ObjectName};
 use crate::net::Protocol;
 
-/// The endpoints of one Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointSet {
-    service: ObjectName,
-    endpoints: Vec<Endpoint>,
-    left_out: Vec<LeftOut>,
-}
-
-impl EndpointSet {
-    /// A set of these endpoints, in any order.
-    pub fn new<I: IntoIterator<Item = Endpoint>>(service: ObjectName, endpoints: I) -> Self {
-        let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
-        endpoints.sort_unstable();
-        Self { service, endpoints, left_out: Vec::new() }
-    }
-
-    /// The Service whose endpoints they are.
-    pub const fn service(&self) -> &ObjectName {
-        &self.service
-    }
-
-    /// The endpoints, by address.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
-    }
-
-    /// Selected pods that are not in the set and would be if something else were known, by name. Worth a
-    /// warning, and another [`resolve`](Self::resolve) when that is.
-    pub fn left_out(&self) -> &[LeftOut] {
-        &self.left_out
-    }
-
-    /// Where one port of the Service leads, by the port's name (empty for an unnamed one) and protocol: the
-    /// addresses with the endpoints that they are of, sorted by address. Endpoints for which the port did not
-    /// resolve are not among them.
-    pub fn port<'a>(
-        &'a self,
-        name: &'a str,
-        protocol: Protocol,
-    ) -> impl Iterator<Item = (SocketAddr, &'a Endpoint)> {
-        self.endpoints.iter().filter_map(move |endpoint| {
-            let port = endpoint
-                .ports
-                .iter()
-                .find(|port| port.protocol == protocol && port.name_str() == name)?;
-            Some((SocketAddr::new(endpoint.ip, port.port), endpoint))
-        })
-    }
-}
+/// The label by which an EndpointSlice belongs to a Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// The label that says who writes an EndpointSlice.
+pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// The label, with any value, of the Endpoints and EndpointSlices of Services without a virtual address. A Service that
+/// carries it itself is passed over by proxies.
+pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// One endpoint: an address that ports of a Service lead to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +86,9 @@ pub struct Endpoint {
     /// The zone of that node. Defaults to unknown.
     pub zone: Option<Arc<str>>,
     /// The object behind it. Defaults to none.
-    pub target: Option<Target>,
+    pub target: Option<Reference>,
+    /// Who should prefer it. Defaults to everybody alike.
+    pub hints: Hints,
 }
 
 impl Endpoint {
@@ -130,7 +103,28 @@ impl Endpoint {
             node: None,
             zone: None,
             target: None,
+            hints: Hints::default(),
         }
+    }
+
+    /// What tells it from others with its address: the uid of the object behind it, failing that the object's
+    /// name, failing that nothing.
+    fn identity(&self) -> (&str, Option<(&str, &str, &str)>) {
+        match &self.target {
+            None => ("", None),
+            Some(target) if target.uid.is_empty() => {
+                ("", Some((&target.kind, &target.namespace, &target.name)))
+            }
+            Some(target) => (&target.uid, None),
+        }
+    }
+
+    /// How much it can do for connections that arrive at a node, the less the more: it is ready, it serves while
+    /// it goes, it serves; then whether it is on that node.
+    fn rank(&self, node: Option<&NodeName>) -> (bool, bool, bool, bool) {
+        let Conditions { ready, serving, terminating } = self.conditions;
+        let local = node.is_some() && node == self.node.as_ref();
+        (!ready, !(serving && terminating), !serving, !local)
     }
 }
 
@@ -182,10 +176,20 @@ impl Default for Conditions {
     }
 }
 
-/// The object behind an endpoint.
+/// Whose clients an endpoint is meant for. Empty lists say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct Hints {
+    /// Those in these zones. Defaults to none.
+    pub zones: Vec<Arc<str>>,
+    /// Those on these nodes. Defaults to none.
+    pub nodes: Vec<NodeName>,
+}
+
+/// A reference to an object: what is behind an endpoint, who owns a slice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub struct Target {
+pub struct Reference {
     /// Its kind, mostly `Pod`.
     pub kind: Box<str>,
     /// Its namespace; empty for objects of the whole cluster, such as nodes.
@@ -196,15 +200,23 @@ pub struct Target {
     pub uid: Box<str>,
 }
 
-impl Target {
-    /// A pod.
-    pub fn pod(name: &ObjectName, uid: &str) -> Self {
+impl Reference {
+    /// A reference to a namespaced object.
+    pub fn new(kind: &str, name: &ObjectName, uid: &str) -> Self {
         Self {
-            kind: "Pod".into(),
+            kind: kind.into(),
             namespace: name.namespace().into(),
             name: name.name().into(),
             uid: uid.into(),
         }
+    }
+}
+
+impl fmt::Display for Reference {
+    /// `Pod default/redis-0`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {}{slash}{}", self.kind, self.namespace, self.name)
     }
 }
 

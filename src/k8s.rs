@@ -40,6 +40,7 @@ mod meta;
 mod node;
 mod object;
 mod pod;
+mod quantity;
 mod service;
 mod validate;
 
@@ -49,14 +50,12 @@ pub use endpoints::{
     EndpointSubset, Endpoints, ForNode, ForZone, SliceEndpoint, SlicePort,
 };
 pub use label_selector::{LabelSelector, LabelSelectorRequirement};
-pub use meta::{Condition, IntOrString, ObjectMeta, ObjectReference};
+pub use meta::{Condition, IntOrString, ObjectMeta, ObjectReference, OwnerReference};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use object::{List, Object};
 pub use pod::{Container, ContainerPort, Pod, PodIp, PodSpec, PodStatus};
+pub use quantity::Quantity;
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
     ServiceStatus, SessionAffinityConfig,
 };
-
-/// The label by which an EndpointSlice belongs to a Service.
-pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";

@@ -45,7 +45,7 @@ use core::time::Duration;
 use ipnet::IpNet;
 
 use crate::backend::Backend;
-use crate::endpoints::EndpointSet;
+use crate::endpoints::{EndpointSet, HEADLESS_LABEL};
 use crate::name::{DnsLabel, NodeName, ObjectName};
 use crate::net::{IpFamily, Protocol};
 use crate::service::{Service, ServiceKind, ServicePort, TrafficPolicy};
@@ -54,9 +54,6 @@ pub use route::{Packet, Route, Verdict};
 
 /// A Service with this label is left to another proxy, whatever the value.
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-
-/// A Service with this label is left to DNS, whatever the value.
-pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// The node that a plan is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

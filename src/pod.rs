@@ -42,6 +42,8 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Whether its `Ready` condition is true. Defaults to false.
     pub ready: bool,
+    /// Since when it has been ready, or not. Defaults to unknown.
+    pub ready_since: Option<Timestamp>,
     /// The hostname that it asked for (not its name). Defaults to none.
     pub hostname: Option<DnsLabel>,
     /// The headless Service that its hostname is to be found under. Defaults to none.
@@ -65,6 +67,7 @@ impl Pod {
             phase: Phase::Pending,
             ips: Vec::new(),
             ready: false,
+            ready_since: None,
             hostname: None,
             subdomain: None,
             node: None,

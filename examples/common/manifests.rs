@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use svcplane::endpoints::EndpointSet;
+use svcplane::endpoints::{EndpointSlice, Endpoints, SERVICE_NAME_LABEL};
 use svcplane::field::FieldError;
 use svcplane::k8s::{self, Converted};
 use svcplane::node::Node;
@@ -31,7 +31,8 @@ pub(crate) struct Manifests {
     pub(crate) services: Vec<Located<Service>>,
     pub(crate) pods: Vec<Located<Pod>>,
     pub(crate) nodes: Vec<Located<Node>>,
-    pub(crate) endpoints: Vec<Located<EndpointSet>>,
+    pub(crate) endpoints: Vec<Located<Endpoints>>,
+    pub(crate) slices: Vec<Located<EndpointSlice>>,
     /// What was passed over, and why that may matter.
     pub(crate) warnings: Vec<String>,
 }
@@ -295,6 +296,23 @@ impl Reader {
                 });
                 let converted = read.map(|mirror| mirror.convert());
                 keep(&mut all.endpoints, &mut all.warnings, &mut self.errors, origin, converted);
+            }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                let read = read(value, &mut self.errors, origin, |mirror: &mut k8s::EndpointSlice| {
+                    namespace.clone_into(&mut mirror.metadata.namespace);
+                    mirror.set_defaults();
+                    mirror.validate()
+                });
+                match read {
+                    Some(mirror) if !mirror.metadata.labels.contains_key(SERVICE_NAME_LABEL) => {
+                        let why = format!("no label {SERVICE_NAME_LABEL} says which Service it is of");
+                        all.warnings.push(format!("{origin}: passed over: {why}"));
+                    }
+                    read => {
+                        let converted = read.map(|mirror| mirror.convert());
+                        keep(&mut all.slices, &mut all.warnings, &mut self.errors, origin, converted);
+                    }
+                }
             }
             ("v1", "Node") => {
                 let read =

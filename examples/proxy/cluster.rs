@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use svcplane::endpoints::EndpointSet;
+use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Packing, SliceWrites};
 use svcplane::ipam::{IpRange, PortRange};
 use svcplane::ipnet::IpNet;
 use svcplane::name::{NodeName, ObjectName};
@@ -47,25 +47,59 @@ impl Cluster {
         let nodes = nodes(&manifests.nodes, &manifests.pods);
         let local = local_node(node, &nodes);
         let pods: Vec<Pod> = manifests.pods.into_iter().map(|pod| pod.object).collect();
-        let manual: BTreeMap<ObjectName, EndpointSet> = manifests
-            .endpoints
-            .into_iter()
-            .map(|set| (set.object.service().clone(), set.object))
-            .collect();
-        let endpoints: Vec<EndpointSet> = services
-            .iter()
-            .map(|service| match manual.get(&service.name) {
-                Some(set) if service.selector.is_empty() => set.clone(),
-                _ => EndpointSet::resolve(service, &pods, &nodes),
-            })
-            .collect();
+        let known = Known {
+            pods: &pods,
+            nodes: &nodes,
+            endpoints: manifests.endpoints.iter().map(|e| (&e.object.name, &e.object)).collect(),
+            slices: manifests.slices.iter().map(|slice| &slice.object).collect(),
+        };
+        let endpoints: Vec<EndpointSet> =
+            services.iter().map(|service| known.endpoints(service, &mut warnings)).collect();
         for set in &endpoints {
             let left_out = set.left_out().iter();
             warnings.extend(left_out.map(|left_out| format!("{}: {left_out}", set.service())));
+            let duplicates = set.duplicates(Some(&local.name));
+            warnings.extend(duplicates.map(|duplicate| format!("{}: {duplicate}", set.service())));
         }
         let plan = Plan::new(&local, services.iter().zip(&endpoints));
         warnings.extend(plan.conflicts().iter().map(ToString::to_string));
         Ok(Self { services, endpoints, pods, plan, warnings })
+    }
+}
+
+/// What endpoints are made from.
+struct Known<'a> {
+    pods: &'a [Pod],
+    nodes: &'a Nodes,
+    endpoints: BTreeMap<&'a ObjectName, &'a Endpoints>,
+    slices: Vec<&'a EndpointSlice>,
+}
+
+impl Known<'_> {
+    /// The pods that a Service selects, or what its Endpoints say if it selects none by nature; and what EndpointSlices
+    /// say, but for those that a cluster made from the same pods or Endpoints.
+    fn endpoints(&self, service: &Service, warnings: &mut Vec<String>) -> EndpointSet {
+        let name = &service.name;
+        let resolved = EndpointSet::resolve(service, self.pods, self.nodes);
+        let endpoints = self.endpoints.get(name).copied();
+        let mirroring = Packing::mirroring();
+        let mirrored = SliceWrites::mirror(name, Some(service), endpoints, [], &mirroring);
+        if mirrored.skipped > 0 {
+            warnings.push(format!(
+                "{name}: {} addresses are too many for one subset",
+                mirrored.skipped
+            ));
+        }
+        let mut made_here = Vec::new();
+        if !resolved.is_empty() || !resolved.left_out().is_empty() {
+            made_here.push(Packing::default().managed_by);
+        }
+        if endpoints.is_some() {
+            made_here.push(mirroring.managed_by);
+        }
+        let stated = self.slices.iter().filter(|slice| !made_here.contains(&slice.managed_by));
+        let stated = stated.copied().chain(&mirrored.creates);
+        resolved.merged_with(&EndpointSet::merge(name.clone(), stated))
     }
 }
 

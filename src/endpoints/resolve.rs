@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Conditions, Endpoint, EndpointPort, EndpointSet, LeftOut, Target};
+use super::{Conditions, Endpoint, EndpointPort, EndpointSet, Hints, LeftOut, Reference, hints};
 use crate::net::IpFamily;
 use crate::node::Nodes;
 use crate::pod::Pod;
@@ -18,6 +18,12 @@ impl EndpointSet {
     /// each of the Service's address families that it has an address of, unless it is over (`Succeeded`,
     /// `Failed`). It is *ready* if it serves and is not being deleted, or if the Service publishes addresses
     /// that are not ready. A port that does not resolve for a pod is missing for that pod only.
+    ///
+    /// Ready endpoints get the hints that the Service asks for: by `trafficDistribution` those of their own zone
+    /// (and node), or, with the annotation `service.kubernetes.io/topology-mode: Auto` (or the older
+    /// `topology-aware-hints`), so that each zone has as many as its share of the CPUs. The latter needs
+    /// [two zones or more](Nodes::cpus_by_zone) and enough endpoints that none is overloaded by more than a fifth;
+    /// otherwise there are no hints.
     ///
     /// A pod on a node that `nodes` does not have is [left out](EndpointSet::left_out), unless the Service
     /// publishes addresses that are not ready; then it has no zone.
@@ -57,10 +63,13 @@ impl EndpointSet {
                     hostname: hostname(service, pod),
                     node: pod.node.clone(),
                     zone: zone.clone(),
-                    target: Some(Target::pod(&pod.name, &pod.uid)),
+                    target: Some(Reference::new("Pod", &pod.name, &pod.uid)),
+                    hints: Hints::default(),
                 });
             }
         }
+        endpoints.sort_unstable();
+        hints::assign(service, nodes, &mut endpoints);
         left_out.sort_unstable();
         let mut set = Self::new(service.name.clone(), endpoints);
         set.left_out = left_out;
@@ -69,7 +78,7 @@ impl EndpointSet {
 }
 
 /// The families that a Service's endpoints are looked for in: those stated, else the cluster IP's, else both.
-pub(super) fn families(service: &Service) -> &[IpFamily] {
+pub(in crate::endpoints) fn families(service: &Service) -> &[IpFamily] {
     match (&*service.ip_families, service.cluster_ips.as_slice()) {
         ([], []) => &[IpFamily::V4, IpFamily::V6],
         ([], [IpAddr::V4(_), ..]) => &[IpFamily::V4],
@@ -85,12 +94,12 @@ pub(super) fn conditions(service: &Service, pod: &Pod) -> Conditions {
 }
 
 /// A pod's hostname counts under the Service that it names as its subdomain.
-fn hostname(service: &Service, pod: &Pod) -> Option<crate::name::DnsLabel> {
+pub(super) fn hostname(service: &Service, pod: &Pod) -> Option<crate::name::DnsLabel> {
     let here = pod.subdomain.as_ref().is_some_and(|name| name.as_str() == service.name.name());
     pod.hostname.clone().filter(|_| here)
 }
 
-fn resolve_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
+pub(super) fn resolve_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     let resolve = |port: &ServicePort| {
         let number = match &port.target {
             TargetPort::Number(number) => *number,

@@ -4,6 +4,7 @@ mod endpoints;
 mod node;
 mod pod;
 mod service;
+mod slice;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -1,6 +1,8 @@
 //! The way back: domain objects as mirrors, to be written or compared. Converting what comes out gives the
 //! same domain object, without warnings.
 
+mod endpoints;
+
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -112,7 +114,10 @@ impl From<&pod::Pod> for Pod {
         }
         let status = PodStatus {
             phase: pod.phase.as_str().to_owned(),
-            conditions: alloc::vec![ready(pod.ready)],
+            conditions: alloc::vec![Condition {
+                last_transition_time: text(pod.ready_since),
+                ..ready(pod.ready)
+            }],
             pod_ip: text(pod.ips.first()),
             pod_ips: pod.ips.iter().map(|ip| PodIp { ip: ip.to_string() }).collect(),
         };
@@ -152,6 +157,13 @@ impl From<&node::Node> for Node {
             status: NodeStatus {
                 addresses: node.addresses.iter().map(internal).collect(),
                 conditions: alloc::vec![ready(node.ready)],
+                allocatable: (node.cpu_millis != 0)
+                    .then(|| {
+                        let cpu = alloc::format!("{}m", node.cpu_millis);
+                        ("cpu".to_owned(), cpu.as_str().into())
+                    })
+                    .into_iter()
+                    .collect(),
             },
         }
     }
@@ -169,7 +181,7 @@ fn meta(name: &ObjectName, uid: &str, labels: &Labels) -> ObjectMeta {
 
 fn ready(ready: bool) -> Condition {
     let status = if ready { "True" } else { "False" };
-    Condition { kind: "Ready".to_owned(), status: status.to_owned() }
+    Condition { kind: "Ready".to_owned(), status: status.to_owned(), ..Condition::default() }
 }
 
 fn map(labels: &Labels) -> BTreeMap<String, String> {

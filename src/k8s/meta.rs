@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 mirror! {
@@ -17,6 +18,8 @@ mirror! {
         uid: String,
         /// Changes with every write.
         resource_version: String,
+        /// Counts the changes of what is wanted.
+        generation: i64,
         /// When it was created, RFC 3339; filled in by the API server.
         creation_timestamp: String,
         /// Since when it is being deleted, RFC 3339.
@@ -25,6 +28,24 @@ mirror! {
         labels: BTreeMap<String, String>,
         /// Annotations, for everything else.
         annotations: BTreeMap<String, String>,
+        /// The objects that it goes away with.
+        owner_references: Vec<OwnerReference>,
+    }
+
+    /// An object that another goes away with, in the same namespace.
+    pub struct OwnerReference {
+        /// The version of its kind.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+        /// Whether it is the one that manages the other.
+        controller: Option<bool>,
+        /// Whether it waits for the other to be gone.
+        block_owner_deletion: Option<bool>,
     }
 
     /// A reference to an object.
@@ -45,6 +66,8 @@ mirror! {
         kind as "type": String,
         /// `True`, `False` or `Unknown`.
         status: String,
+        /// Since when, RFC 3339.
+        last_transition_time: String,
     }
 }
 

@@ -1,9 +1,11 @@
 //! The mirror of core/v1 `Node`.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::meta::{Condition, ObjectMeta};
+use super::quantity::Quantity;
 
 mirror! {
     /// A node.
@@ -42,6 +44,8 @@ mirror! {
         addresses: Vec<NodeAddress>,
         /// What holds, such as `Ready`.
         conditions: Vec<Condition>,
+        /// What its pods can have, by resource: `cpu`, `memory` and others.
+        allocatable: BTreeMap<String, Quantity>,
     }
 
     /// An address or name of a node.

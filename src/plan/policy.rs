@@ -1,6 +1,6 @@
 //! Which endpoints traffic goes to, and what becomes of it where there are none.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -101,28 +101,17 @@ fn choose(
     endpoints: &EndpointSet,
 ) -> Chosen {
     let is_local = |endpoint: &Endpoint| endpoint.node.as_ref() == Some(&node.name);
-    // Of several endpoints with one address the one that can do most counts, a local one among equals.
-    let mut by_addr: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
     let ready = |endpoint: &Endpoint| endpoint.conditions.ready;
     let draining =
         |endpoint: &Endpoint| endpoint.conditions.serving && endpoint.conditions.terminating;
-    let rank = |endpoint: &Endpoint| (ready(endpoint), draining(endpoint), is_local(endpoint));
-    for (addr, endpoint) in endpoints.port(port.name_str(), port.protocol) {
-        if IpFamily::of(addr.ip()) == family {
-            by_addr
-                .entry(addr)
-                .and_modify(|best| {
-                    if rank(endpoint) > rank(best) {
-                        *best = endpoint;
-                    }
-                })
-                .or_insert(endpoint);
-        }
-    }
+    let here: Vec<(SocketAddr, &Endpoint)> = endpoints
+        .port_seen_from(Some(&node.name), port.name_str(), port.protocol)
+        .filter(|(addr, _)| IpFamily::of(addr.ip()) == family)
+        .collect();
     // Those that are ready; failing that, those that still serve while they go.
     let select = |within: &dyn Fn(&Endpoint) -> bool| -> Vec<Backend> {
         let of = |state: &dyn Fn(&Endpoint) -> bool| -> Vec<SocketAddr> {
-            let wanted = by_addr.iter().filter(|(_, endpoint)| within(endpoint) && state(endpoint));
+            let wanted = here.iter().filter(|(_, endpoint)| within(endpoint) && state(endpoint));
             wanted.map(|(addr, _)| *addr).collect()
         };
         let mut addrs = of(&ready);
@@ -140,6 +129,6 @@ fn choose(
     Chosen {
         cluster: if uses_cluster { select(&|_| true) } else { Vec::new() },
         local: if uses_local { select(&is_local) } else { Vec::new() },
-        any: by_addr.values().any(|endpoint| ready(endpoint) || draining(endpoint)),
+        any: here.iter().any(|(_, endpoint)| ready(endpoint) || draining(endpoint)),
     }
 }

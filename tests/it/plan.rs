@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use svcplane::endpoints::{Conditions, Endpoint, EndpointPort, EndpointSet};
+use svcplane::endpoints::{Conditions, Endpoint, EndpointPort, EndpointSet, HEADLESS_LABEL};
 use svcplane::name::ObjectName;
 use svcplane::net::{IpFamily, Protocol};
-use svcplane::plan::{
-    FrontendKind, HEADLESS_LABEL, LocalNode, PROXY_NAME_LABEL, Packet, Plan, Verdict,
-};
+use svcplane::plan::{FrontendKind, LocalNode, PROXY_NAME_LABEL, Packet, Plan, Verdict};
 use svcplane::service::{
     ClusterIps, Ingress, IpMode, Service, ServiceKind, ServicePort, TrafficPolicy,
 };

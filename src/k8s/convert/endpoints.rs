@@ -1,62 +1,52 @@
 //! Endpoints.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
-use super::{Converted, object_name, optional, port_number, understood};
-use crate::endpoints::{self, Conditions, Endpoint, EndpointSet, Target};
+use super::super::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
+use super::{Converted, object_name, optional, pairs, port_number, understood};
+use crate::endpoints::{self, Address, Reference, Subset};
 use crate::field::{FieldError, Path, Report};
 use crate::net::parse_ip;
 
 impl Endpoints {
-    /// The endpoints as a set, with what its mirrored EndpointSlices would say: an address is ready or not by
-    /// the list that it is in, and serves; an address that is none is left out. Each subset's addresses have
-    /// that subset's ports.
+    /// The domain object. Addresses and ports that are none are left out.
     ///
     /// They are a Service's endpoints only if it has no selector: whether to ask is the caller's business.
     ///
     /// # Errors
     ///
     /// The name or namespace is not usable.
-    pub fn convert(&self) -> Result<Converted<EndpointSet>, FieldError> {
+    pub fn convert(&self) -> Result<Converted<endpoints::Endpoints>, FieldError> {
         let report = &mut Report::default();
-        let name = object_name(&self.metadata)?;
+        let mut endpoints = endpoints::Endpoints::new(object_name(&self.metadata)?);
+        endpoints.uid = self.metadata.uid.as_str().into();
+        endpoints.labels = pairs(&self.metadata.labels);
+        endpoints.annotations = pairs(&self.metadata.annotations);
         let root = Path::root("subsets");
-        let mut endpoints = Vec::new();
         for (i, subset) in self.subsets.iter().enumerate() {
-            convert_subset(report, &root.index(i), subset, &mut endpoints);
+            endpoints.subsets.push(convert_subset(report, &root.index(i), subset));
         }
-        Ok(Converted::new(EndpointSet::new(name, endpoints), core::mem::take(report)))
+        Ok(Converted::new(endpoints, core::mem::take(report)))
     }
 }
 
-fn convert_subset(
-    report: &mut Report,
-    path: &Path<'_>,
-    subset: &EndpointSubset,
-    endpoints: &mut Vec<Endpoint>,
-) {
-    let list = path.field("ports");
-    let numbered = subset.ports.iter().enumerate();
-    let mut ports: Vec<endpoints::EndpointPort> =
-        numbered.filter_map(|(i, port)| convert_port(report, &list.index(i), port)).collect();
-    ports.sort_unstable();
-    let ports: Arc<[_]> = ports.into();
-    for (field, addresses, ready) in [
-        ("addresses", &subset.addresses, true),
-        ("notReadyAddresses", &subset.not_ready_addresses, false),
+fn convert_subset(report: &mut Report, path: &Path<'_>, subset: &EndpointSubset) -> Subset {
+    let mut converted = Subset::default();
+    for (field, addresses, list) in [
+        ("addresses", &subset.addresses, &mut converted.addresses),
+        ("notReadyAddresses", &subset.not_ready_addresses, &mut converted.not_ready),
     ] {
-        let list = path.field(field);
+        let path = path.field(field);
         for (i, address) in addresses.iter().enumerate() {
-            let endpoint = convert_address(report, &list.index(i), address);
-            endpoints.extend(endpoint.map(|endpoint| Endpoint {
-                ports: Arc::clone(&ports),
-                conditions: Conditions { ready, ..Conditions::default() },
-                ..endpoint
-            }));
+            list.extend(convert_address(report, &path.index(i), address));
         }
     }
+    let list = path.field("ports");
+    let ports = subset.ports.iter().enumerate();
+    let ports: Vec<endpoints::EndpointPort> =
+        ports.filter_map(|(i, port)| convert_port(report, &list.index(i), port)).collect();
+    converted.ports = ports;
+    converted
 }
 
 fn convert_port(
@@ -82,17 +72,23 @@ fn convert_address(
     report: &mut Report,
     path: &Path<'_>,
     address: &EndpointAddress,
-) -> Option<Endpoint> {
+) -> Option<Address> {
     let ip = understood(report, &path.field("ip"), &address.ip, parse_ip(&address.ip))?;
-    let mut endpoint = Endpoint::new(ip);
-    endpoint.hostname = optional(report, &path.field("hostname"), &address.hostname);
+    let mut converted = Address::new(ip);
+    converted.hostname = optional(report, &path.field("hostname"), &address.hostname);
     let node = address.node_name.as_deref().unwrap_or("");
-    endpoint.node = optional(report, &path.field("nodeName"), node);
-    endpoint.target = address.target_ref.as_ref().map(|reference| Target {
-        kind: reference.kind.as_str().into(),
-        namespace: reference.namespace.as_str().into(),
-        name: reference.name.as_str().into(),
-        uid: reference.uid.as_str().into(),
-    });
-    Some(endpoint)
+    converted.node = optional(report, &path.field("nodeName"), node);
+    converted.target = address.target_ref.as_ref().map(Into::into);
+    Some(converted)
+}
+
+impl From<&ObjectReference> for Reference {
+    fn from(reference: &ObjectReference) -> Self {
+        Self {
+            kind: reference.kind.as_str().into(),
+            namespace: reference.namespace.as_str().into(),
+            name: reference.name.as_str().into(),
+            uid: reference.uid.as_str().into(),
+        }
+    }
 }

@@ -41,6 +41,12 @@ impl Node {
                 node.addresses.extend(understood(report, &path, text, parse_ip(text)));
             }
         }
+        if let Some(cpu) = self.status.allocatable.get("cpu") {
+            let millis = cpu.millis().ok_or("expected an amount such as 4 or 3920m");
+            let list = root.field("allocatable");
+            let millis = understood(report, &list.key("cpu"), &cpu.as_str(), millis);
+            node.cpu_millis = u32::try_from(millis.unwrap_or(0)).unwrap_or(u32::MAX);
+        }
         node.ready = is_true(&self.status.conditions, "Ready");
         Ok(Converted::new(node, core::mem::take(report)))
     }

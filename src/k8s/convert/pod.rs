@@ -58,6 +58,14 @@ impl Pod {
             pod.ips.extend(understood(report, &path, &pod_ip.ip, parse_ip(&pod_ip.ip)));
         }
         pod.ready = is_true(&status.conditions, "Ready");
+        let conditions = root.field("conditions");
+        if let Some((i, ready)) =
+            status.conditions.iter().enumerate().find(|(_, condition)| condition.kind == "Ready")
+        {
+            let path = conditions.index(i);
+            let path = path.field("lastTransitionTime");
+            pod.ready_since = optional(report, &path, &ready.last_transition_time);
+        }
         Ok(Converted::new(pod, core::mem::take(report)))
     }
 }
