@@ -110,9 +110,7 @@ fn parsed<T, E: fmt::Display>(
 
 /// An address that may not be of a special class.
 fn ordinary_ip(report: &mut Report, path: &Path<'_>, value: &str) {
-    if value.is_empty() {
-        report.required(path, "expected an address");
-    } else if let Some(ip) = parsed(report, path, value, crate::net::parse_ip) {
+    if let Some(ip) = parsed(report, path, value, crate::net::parse_ip) {
         if let Some(class) = crate::net::special_address(ip) {
             report.invalid(path, &value, &alloc::format!("may not be {class}"));
         }

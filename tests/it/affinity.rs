@@ -166,8 +166,9 @@ fn backend(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 80))
 }
 
-/// Source of the figures: Kubernetes userspace proxy, `roundrobin_test.go`: three clients stick to three
-/// endpoints; removing one moves only its client; adding one moves nobody.
+/// Source of the figures: Kubernetes userspace proxy, `roundrobin_test.go`,
+/// `TestStickyLoadBalanceWorksWithMultipleEndpointsRemoveOne`: three clients stick to three endpoints; removing one
+/// moves only its client; adding one moves nobody.
 #[test]
 fn change_moves_only_the_clients_that_it_must() {
     let mut setting = Setting::new();

@@ -103,7 +103,7 @@ fn the_largest_ip_range() {
     assert!(IpRange::new("10.0.0.0/7".parse().unwrap(), 0).is_err());
 }
 
-// Kubernetes `pkg/registry/core/service/ipallocator/bitmap_test.go`, TestAllocate.
+/// Kubernetes `pkg/registry/core/service/ipallocator/bitmap_test.go`, `TestAllocate`.
 #[test]
 fn ip_ranges_refuse_what_is_not_theirs() {
     for (cidr, edges, others) in [
@@ -141,8 +141,8 @@ fn ip_ranges_refuse_what_is_not_theirs() {
     }
 }
 
-// Kubernetes `pkg/registry/core/service/ipallocator/bitmap_test.go`, TestAllocateReserved: with the dynamic
-// band full the static one is still there for requests, and a freed address of it is found.
+/// Kubernetes `pkg/registry/core/service/ipallocator/bitmap_test.go`, `TestAllocateReserved`: with the dynamic
+/// band full the static one is still there for requests, and a freed address of it is found.
 #[test]
 fn a_freed_static_address_comes_last() {
     let mut range = ips("192.168.1.0/25", 3);
@@ -185,8 +185,8 @@ fn sequences_are_fixed_by_the_seed() {
     }
 }
 
-// Kubernetes `pkg/registry/core/service/portallocator/allocator_test.go` (size and band of the first six),
-// KEP-3668's formula for the rest.
+/// Kubernetes `pkg/registry/core/service/portallocator/allocator_test.go` (size and band of the first six),
+/// KEP-3668's formula for the rest.
 #[test]
 fn port_ranges_fill_the_dynamic_band_first() {
     for (first, last, band) in [
@@ -216,7 +216,7 @@ fn port_ranges_fill_the_dynamic_band_first() {
     }
 }
 
-// Kubernetes `pkg/registry/core/service/portallocator/allocator_test.go`, TestAllocate.
+/// Kubernetes `pkg/registry/core/service/portallocator/allocator_test.go`, `TestAllocate`.
 #[test]
 fn port_ranges_refuse_what_is_not_theirs() {
     let mut ports: PortRange = "10000-10200".parse().unwrap();
@@ -234,7 +234,7 @@ fn port_ranges_refuse_what_is_not_theirs() {
     assert_eq!((ports.free(), ports.used()), (0, 201));
 }
 
-// Kubernetes apimachinery `pkg/util/net/port_range_test.go`.
+/// Kubernetes apimachinery `pkg/util/net/port_range_test.go`, `TestPortRange`.
 #[test]
 fn port_ranges_read() {
     for (text, expected, size) in [
@@ -264,7 +264,7 @@ fn port_ranges_read() {
     assert!(matches!(none.allocate_next(), Err(AllocateError::Full { .. })));
 }
 
-// Kubernetes apimachinery `pkg/util/net/port_range_test.go`: no text is the range without ports.
+/// Kubernetes apimachinery `pkg/util/net/port_range_test.go`, `TestPortRange`: no text is the range without ports.
 #[test]
 fn an_empty_text_is_an_empty_port_range() {
     assert_eq!("".parse::<PortRange>().map(|ports| ports.free()), Ok(0), "\"\"");

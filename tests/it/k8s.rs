@@ -384,10 +384,13 @@ items:
         assert!(matches!(&list.items[..], [Object::Node(node)] if node.metadata.name == "node-1"));
     }
 
-    // Kubernetes `pkg/util/intstr/intstr.go`: the JSON type decides.
+    /// Kubernetes apimachinery `pkg/util/intstr/intstr_test.go`, `TestIntOrStringUnmarshalJSON` and
+    /// `TestIntOrStringMarshalJSON`: the JSON type decides.
     #[test]
     fn int_or_string() {
         for (text, value) in [
+            (json!(123), 123.into()),
+            (json!("123"), IntOrString::from("123")),
             (json!(0), 0.into()),
             (json!(8080), 8080.into()),
             (json!(i32::MAX), i32::MAX.into()),

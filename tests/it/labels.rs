@@ -16,8 +16,8 @@ fn selector(pairs: Pairs<'_>) -> Selector {
     Selector::from(&labels(pairs))
 }
 
-// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, TestIsQualifiedName, and edges of
-// the same rules.
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsQualifiedName`, and edges of
+/// the same rules.
 #[test]
 fn keys() {
     let longest_name = "a".repeat(63);
@@ -72,8 +72,8 @@ fn keys() {
     }
 }
 
-// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, TestIsValidLabelValue, and edges
-// of the same rule.
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsValidLabelValue`, and edges
+/// of the same rule.
 #[test]
 fn values() {
     let longest = "a".repeat(63);
@@ -114,14 +114,15 @@ fn values() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestSelectorMatches, TestSetMatches: the rows
-// that are plain equality.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSelectorMatches`, `TestSetMatches`: the rows
+/// that are plain equality.
 #[test]
 fn selectors_match() {
     let foo_baz: Pairs<'_> = &[("foo", "bar"), ("baz", "blah")];
-    let rows: [(Pairs<'_>, Pairs<'_>, bool); 17] = [
+    let rows: [(Pairs<'_>, Pairs<'_>, bool); 18] = [
         (&[], &[("x", "y")], true),
         (&[], &[], true),
+        (&[], foo_baz, true),
         (&[("x", "y")], &[("x", "y")], true),
         (&[("x", "y"), ("z", "w")], &[("x", "y"), ("z", "w")], true),
         (&[("notin", "in")], &[("notin", "in")], true),
@@ -144,8 +145,18 @@ fn selectors_match() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`. The order is that of the keys, not of the
-// `key=value` texts, in which "a-b=2" is before "a=1".
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSetIsEmpty`, `TestNilMapIsValid`: as a selector, no
+/// labels are everything (as a Service's selector they are nothing).
+#[test]
+fn no_labels_select_everything() {
+    assert_eq!(selector(&[]), Selector::everything());
+    assert_eq!(Selector::from(&Labels::default()), Selector::everything());
+    assert!(selector(&[]).is_empty());
+    assert!(!selector(&[("x", "y")]).is_empty());
+}
+
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSetSelectorString`. The order is that of the keys, not
+/// of the `key=value` texts, in which "a-b=2" is before "a=1".
 #[test]
 fn selectors_display() {
     let rows: [(Pairs<'_>, &str); 5] = [

@@ -11,8 +11,11 @@ mod layering;
 mod name;
 mod net;
 mod plan;
+#[cfg(feature = "serde")]
+mod pods;
 mod proxy;
 mod selectors;
+mod sources;
 mod time;
 mod update;
 mod validate;

@@ -33,12 +33,12 @@ fn rejects(what: &str, check: Check, max: usize, texts: &[&str]) {
     }
 }
 
-// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, TestIsDNS1123Label,
-// TestIsDNS1035Label, TestIsDNS1123Subdomain.
 const LETTER_FIRST: [&str; 6] = ["a", "ab", "abc", "a1", "a-1", "a--1--2--b"];
 const DIGIT_FIRST: [&str; 6] = ["0", "01", "012", "1a", "1-a", "1--a--b--2"];
-const DOTTED: [&str; 11] = [
+const DOTTED: [&str; 13] = [
     "a.a",
+    "a.b",
+    "1.2",
     "ab.a",
     "abc.a",
     "a1.a",
@@ -60,6 +60,7 @@ const BAD_DOTTED: [&str; 14] = [
     "a$b", "rā.is",
 ];
 
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsDNS1123Label`, `TestIsDNS1035Label`.
 #[test]
 fn dns_labels() {
     let (fits, too_long) = (long(63), long(64));
@@ -76,6 +77,7 @@ fn dns_labels() {
     rejects("RFC 1035", check_dns1035_label, 63, &DIGIT_FIRST);
 }
 
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsDNS1123Subdomain`.
 #[test]
 fn dns_subdomains() {
     // No part is held to 63 bytes, only the whole to 253 bytes.
@@ -89,7 +91,7 @@ fn dns_subdomains() {
     }
 }
 
-// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, TestIsValidPortName.
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsValidPortName`.
 #[test]
 fn port_names() {
     let good = [

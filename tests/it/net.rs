@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use svcplane::net::{IpFamily, Protocol, SpecialAddress, parse_cidr, parse_ip, special_address};
 
-// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, TestIsValidIP and TestGetWarningsForIP: what
-// the legacy fields accept. The last four rows: Kubernetes utils' fork of Go's `net/ip.go`.
+/// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidIP` and `TestGetWarningsForIP`: what
+/// the legacy fields accept. The last four rows: Kubernetes utils' fork of Go's `net/ip.go`.
 #[test]
 fn addresses() {
     for (text, canonical) in [
@@ -69,7 +69,7 @@ fn addresses() {
     }
 }
 
-// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, TestIsValidCIDR and TestGetWarningsForCIDR.
+/// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidCIDR` and `TestGetWarningsForCIDR`.
 #[test]
 fn prefixes() {
     for (text, canonical) in [
@@ -119,15 +119,15 @@ fn prefixes() {
     }
 }
 
-// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, TestIsValidCIDR, "ipv4-in-ipv6 with ipv4-sized
-// prefix": legacy fields accept it. Kubernetes utils' `ParseCIDR` applies the length to all 128 bits.
+/// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidCIDR`, "ipv4-in-ipv6 with ipv4-sized
+/// prefix": legacy fields accept it. Kubernetes utils' `ParseCIDR` applies the length to all 128 bits.
 #[test]
 fn ipv4_mapped_prefix_with_a_length_below_96() {
     let text = "::ffff:1.1.1.0/24";
     assert_eq!(parse_cidr(text).map(|net| net.to_string()).as_deref(), Ok("::/24"), "{text:?}");
 }
 
-// Kubernetes `pkg/apis/core/validation/validation.go`, ValidateNonSpecialIP.
+/// Kubernetes `pkg/apis/core/validation/validation.go`, `ValidateNonSpecialIP`.
 #[test]
 fn special_addresses() {
     use SpecialAddress::{LinkLocal, LinkLocalMulticast, Loopback, Unspecified};
@@ -178,7 +178,7 @@ fn named<T: FromStr + Display + Debug + PartialEq>(value: T, text: &str, others:
     }
 }
 
-// Kubernetes `core/v1` types; IANA protocol numbers.
+/// Kubernetes `core/v1` types; IANA protocol numbers.
 #[test]
 fn families_and_protocols() {
     let families = ["ipv4", "IPV4", "IP", "", "not-a-valid-ip-family", " IPv4"];

@@ -36,8 +36,8 @@ fn paths(errors: &[FieldError]) -> Vec<&str> {
     errors.iter().map(FieldError::path).collect()
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestSelectorParse, TestDeterministicParse: what is
-// accepted is printed without blanks, and by key; requirements of one key keep their order.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSelectorParse`, `TestDeterministicParse`: what is
+/// accepted is printed without blanks, and by key; requirements of one key keep their order.
 #[test]
 #[rustfmt::skip]
 fn parse_accepts_and_renders() {
@@ -48,7 +48,9 @@ fn parse_accepts_and_renders() {
         let expected: String = text.split([' ', '\t', '\r', '\n']).collect();
         assert_eq!(parse(text).to_string(), expected, "{text:?}");
     }
-    assert_eq!(parse("x=a,a=x").to_string(), "a=x,x=a");
+    for text in ["x=a,a=x", "a=x,x=a"] {
+        assert_eq!(parse(text).to_string(), "a=x,x=a", "{text:?}");
+    }
     assert_eq!(parse("b=2,a!=z,b,a=y,a").to_string(), "a!=z,a=y,a,b=2,b");
 }
 
@@ -72,6 +74,7 @@ const PARSED: &[(&str, &[Parts<'_>])] = &[
     ("x,y in (a)", &[("x", Exists, &[]), ("y", In, &["a"])]),
     ("x=a", &[("x", Equals, &["a"])]), ("x==a", &[("x", DoubleEquals, &["a"])]),
     ("x>1", &[("x", GreaterThan, &["1"])]), ("x<7", &[("x", LessThan, &["7"])]),
+    ("x=a,y!=b", &[("x", Equals, &["a"]), ("y", NotEquals, &["b"])]),
     ("x=a,y!=b,z in (h,i,j)", &[("x", Equals, &["a"]), ("y", NotEquals, &["b"]), ("z", In, &["h", "i", "j"])]),
     ("x notin ( )", &[("x", NotIn, &[""])]), ("x notin (, a)", &[("x", NotIn, &["", "a"])]),
     ("a ", &[("a", Exists, &[])]), ("!a", &[("a", DoesNotExist, &[])]),
@@ -82,7 +85,7 @@ const PARSED: &[(&str, &[Parts<'_>])] = &[
     ("in=,notin!=in", &[("in", Equals, &[""]), ("notin", NotEquals, &["in"])]),
 ];
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestSetSelectorParser.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSetSelectorParser`.
 #[test]
 fn parsed_requirements() {
     for (text, expected) in PARSED {
@@ -90,8 +93,7 @@ fn parsed_requirements() {
     }
 }
 
-// The upstream rows are of Kubernetes apimachinery `pkg/labels/selector_test.go`, TestSelectorParse,
-// TestSetSelectorParser, TestLexer and TestLexerSequence; the places are this crate's own.
+/// The text, the place, what is there, what was expected.
 #[rustfmt::skip]
 const REJECTED: &[(&str, usize, &str, &str)] = &[
     ("x=a||y=b", 2, "`a||y`", "a value: letters"), ("x=a=y=b", 3, "`=`", "`,` or the end"),
@@ -139,6 +141,8 @@ fn rejects(text: &str, at: usize, found: &str, expected: &str) {
     assert_eq!(error.to_string(), shown, "{text:?}");
 }
 
+/// The upstream rows are of Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSelectorParse` and
+/// `TestSetSelectorParser`; the places are this crate's own.
 #[test]
 fn parse_rejects_at_the_place() {
     for &(text, at, found, expected) in REJECTED {
@@ -164,7 +168,56 @@ fn parse_rejects_long_words_at_the_place() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestParseOperator.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestLexer`: a text of one token is a key, or that
+/// token is what is wrong with it, whole.
+#[test]
+#[rustfmt::skip]
+fn single_tokens() {
+    assert_eq!(parse(""), Selector::everything());
+    for word in ["in", "notin"] {
+        assert_eq!(parse(word), built(&[(word, Exists, &[])]), "{word:?}");
+    }
+    for token in [",", "=", "==", ">", "<", "!=", "(", ")"] {
+        rejects(token, 0, &format!("`{token}`"), "a key or `!`");
+    }
+    rejects("!", 1, "the end", "a key");
+    rejects("k !", 2, "`!`", "`=`");
+    for word in ["~", "||"] {
+        rejects(word, 0, &format!("`{word}`"), "a key: ");
+    }
+}
+
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestLexerSequence`: what begins with a token that begins
+/// nothing is rejected at that token.
+#[test]
+#[rustfmt::skip]
+fn sequences_of_tokens() {
+    let rows: &[(&str, &[Parts<'_>])] = &[
+        ("key in ( value )", &[("key", In, &["value"])]), ("key notin ( value )", &[("key", NotIn, &["value"])]),
+        ("key in ( value1, value2 )", &[("key", In, &["value1", "value2"])]), ("key", &[("key", Exists, &[])]),
+        ("!key", &[("key", DoesNotExist, &[])]), ("x in (),y", &[("x", In, &[""]), ("y", Exists, &[])]),
+        ("key>2", &[("key", GreaterThan, &["2"])]), ("key<1", &[("key", LessThan, &["1"])]),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(parse(text), built(expected), "{text:?}");
+    }
+    for (text, tokens) in [
+        ("()", &["(", ")"][..]), ("== != (), = notin", &["==", "!=", "(", ")", ",", "=", "notin"]),
+    ] {
+        let mut rest = text;
+        for &token in tokens {
+            if token == "notin" {
+                assert_eq!(parse(rest), built(&[("notin", Exists, &[])]), "{rest:?}");
+            } else {
+                rejects(rest, 0, &format!("`{token}`"), "a key or `!`");
+            }
+            rest = rest.strip_prefix(token).expect("the token").trim_start();
+        }
+        assert_eq!(rest, "", "{text:?}");
+    }
+}
+
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestParseOperator`.
 #[test]
 fn operator_position() {
     let signs = ["=", "==", "in", "!=", "notin", "", "", ">", "<"];
@@ -180,8 +233,8 @@ fn operator_position() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector.go`, Lexer: a NUL at the beginning of a token ends the text, one
-// that directly follows a token is swallowed with it. What is no UTF-8 is part of a word, which is never legal.
+/// Kubernetes apimachinery `pkg/labels/selector.go`, `Lexer`: a NUL at the beginning of a token ends the text, one
+/// that directly follows a token is swallowed with it. What is no UTF-8 is part of a word, which is never legal.
 #[test]
 #[rustfmt::skip]
 fn nul_bytes() {
@@ -201,7 +254,6 @@ fn nul_bytes() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestSelectorMatches, and more integers.
 #[rustfmt::skip]
 const MATCH: &[(&str, &str)] = &[
     ("", "x=y"), ("x=y", "x=y"), ("x=y,z=w", "x=y,z=w"), ("x!=y,z!=w", "x=z,z=a"), ("notin=in", "notin=in"),
@@ -219,6 +271,7 @@ const NO_MATCH: &[(&str, &str)] = &[
     ("x>0", "x=9223372036854775808"), ("x>0", "x= 2"), ("x>0", "x=1_0"), ("x>0", "x=0x1f"), ("x>0", "x=1.5"),
 ];
 
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestSelectorMatches`, and more integers.
 #[test]
 fn selectors_match() {
     for (rows, expected) in [(MATCH, true), (NO_MATCH, false)] {
@@ -228,7 +281,7 @@ fn selectors_match() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestRequirementSelectorMatching.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestRequirementSelectorMatching`.
 #[test]
 #[rustfmt::skip]
 fn requirements_match() {
@@ -245,7 +298,7 @@ fn requirements_match() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestToString, and values and requirements out of order.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestToString`, and values and requirements out of order.
 #[test]
 #[rustfmt::skip]
 fn rendering() {
@@ -265,7 +318,7 @@ fn rendering() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestRequirementConstructor; all errors at once.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestRequirementConstructor`; all errors at once.
 #[test]
 #[rustfmt::skip]
 fn constructor() {
@@ -301,7 +354,7 @@ fn constructor() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestRequiresExactMatch: a key's first requirement counts.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestRequiresExactMatch`: a key's first requirement counts.
 #[test]
 #[rustfmt::skip]
 fn exact_matches() {
@@ -321,7 +374,7 @@ fn exact_matches() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/selector_test.go`, TestEverything, TestAdd, and `Nothing`.
+/// Kubernetes apimachinery `pkg/labels/selector_test.go`, `TestEverything`, `TestAdd`, and `Nothing`.
 #[test]
 fn everything_nothing_and_with() {
     let (everything, nothing) = (Selector::everything(), Selector::nothing());
@@ -342,15 +395,16 @@ fn everything_nothing_and_with() {
     assert_ne!(built(&[("a", In, &["b", "c"])]), built(&[("a", In, &["c", "b"])]));
 }
 
-// Kubernetes apimachinery `pkg/labels/labels_test.go`, TestLabelSelectorParse (ConvertSelectorToLabelsMap) and
-// TestSetString: `Labels` are printed in the order of the texts of the pairs, selectors in that of the keys.
+/// Kubernetes apimachinery `pkg/labels/labels_test.go`, `TestLabelSelectorParse` (`ConvertSelectorToLabelsMap`) and
+/// `TestSetString`: `Labels` are printed in the order of the texts of the pairs, selectors in that of the keys.
 #[test]
 #[rustfmt::skip]
 fn labels_as_text() {
     for (text, shown) in [
         ("", ""), ("x=a", "x=a"), ("x=a,y=b,z=c", "x=a,y=b,z=c"), (" x = a , y = b , z = c ", "x=a,y=b,z=c"),
+        ("color=green,env=test,service=front", "color=green,env=test,service=front"),
         ("color=green, env=test, service=front", "color=green,env=test,service=front"),
-        ("foo=bar,baz=qup", "baz=qup,foo=bar"), ("x=,x=a", "x=a"), ("a=1,a-b=2", "a-b=2,a=1"),
+        ("x=y", "x=y"), ("foo=bar", "foo=bar"), ("foo=bar,baz=qup", "baz=qup,foo=bar"), ("x=,x=a", "x=a"), ("a=1,a-b=2", "a-b=2,a=1"),
     ] {
         let read: Labels = text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!((&read, read.to_string().as_str()), (&labels(shown), shown), "{text:?}");
@@ -365,7 +419,7 @@ fn labels_as_text() {
     }
 }
 
-// Kubernetes apimachinery `pkg/labels/labels_test.go`, TestLabelConflict and TestLabelMerge.
+/// Kubernetes apimachinery `pkg/labels/labels_test.go`, `TestLabelConflict` and `TestLabelMerge`.
 #[test]
 fn conflicts_and_merges() {
     for (one, other, conflict, merged) in [
@@ -373,6 +427,8 @@ fn conflicts_and_merges() {
         ("env=test", "infra=true", false, "env=test,infra=true"),
         ("env=test", "infra=true,env=test", false, "env=test,infra=true"),
         ("env=test", "env=dev", true, "env=dev"),
+        ("infra=true", "", false, "infra=true"),
+        ("infra=true", "env=test,color=blue", false, "color=blue,env=test,infra=true"),
         ("env=test,infra=false", "infra=true,color=blue", true, "color=blue,env=test,infra=true"),
     ] {
         let (a, b) = (labels(one), labels(other));
@@ -395,8 +451,8 @@ fn object(pairs: &str, expressions: Expressions<'_>) -> LabelSelector {
     object
 }
 
-// Kubernetes apimachinery `pkg/apis/meta/v1/helpers_test.go`, TestLabelSelectorAsSelector and
-// TestLabelSelectorAsMap: the text of the selector, and of the labels if they say the same.
+/// Kubernetes apimachinery `pkg/apis/meta/v1/helpers_test.go`, `TestLabelSelectorAsSelector` and
+/// `TestLabelSelectorAsMap`: the text of the selector, and of the labels if they say the same.
 #[test]
 #[rustfmt::skip]
 fn objects_to_selectors_and_labels() {
@@ -405,8 +461,10 @@ fn objects_to_selectors_and_labels() {
         ("", &[("baz", "In", &["qux", "norf"])], "baz in (norf,qux)", None),
         ("foo=bar", &[("baz", "In", &["qux", "norf"])], "baz in (norf,qux),foo=bar", None),
         ("foo=bar", &[("baz", "In", &["norf"])], "baz in (norf),foo=bar", Some("baz=norf,foo=bar")),
+        ("", &[("baz", "In", &["norf"])], "baz in (norf)", Some("baz=norf")),
         ("foo=bar", &[("foo", "In", &["norf"])], "foo=bar,foo in (norf)", Some("foo=norf")),
         ("foo=bar", &[("baz", "NotIn", &["norf"])], "baz notin (norf),foo=bar", None),
+        ("", &[("baz", "NotIn", &["norf", "qux"])], "baz notin (norf,qux)", None),
         ("foo=bar", &[("baz", "Exists", &[])], "baz,foo=bar", None),
         ("foo=bar", &[("baz", "DoesNotExist", &[])], "!baz,foo=bar", None),
     ];
@@ -428,13 +486,14 @@ fn objects_to_selectors_and_labels() {
     assert_eq!(meaning(Some(LabelSelector::default())), Selector::everything());
 }
 
-// Kubernetes apimachinery `pkg/apis/meta/v1/validation/validation.go`, ValidateLabelSelector.
+/// Kubernetes apimachinery `pkg/apis/meta/v1/validation/validation.go`, `ValidateLabelSelector`, and the error of
+/// `pkg/apis/meta/v1/helpers_test.go`, `TestLabelSelectorAsSelector` (the first row).
 #[test]
 #[rustfmt::skip]
 fn objects_invalid() {
     type Expected<'a> = &'a [(&'a str, FieldErrorKind)];
     let rows: &[(&str, Expressions<'_>, Expected<'_>)] = &[
-        ("", &[("a", "Exists", &["b"])], &[("matchExpressions[0].values", Forbidden)]),
+        ("", &[("baz", "Exists", &["qux", "norf"])], &[("matchExpressions[0].values", Forbidden)]),
         ("", &[("a", "DoesNotExist", &["b"])], &[("matchExpressions[0].values", Forbidden)]),
         ("", &[("a", "In", &[])], &[("matchExpressions[0].values", Required)]),
         ("a=b", &[("a", "In", &["b"]), ("a", "NotIn", &[])], &[("matchExpressions[1].values", Required)]),
@@ -455,7 +514,7 @@ fn objects_invalid() {
     }
 }
 
-// Kubernetes apimachinery `pkg/apis/meta/v1/helpers.go`, ParseToLabelSelector.
+/// Kubernetes apimachinery `pkg/apis/meta/v1/helpers.go`, `ParseToLabelSelector`.
 #[test]
 #[rustfmt::skip]
 fn selectors_to_objects() {
@@ -632,7 +691,7 @@ mod recorded {
         Meaning { out: selector.to_string(), reqs: reqs.collect(), matches }
     }
 
-    // Recorded from Kubernetes apimachinery 1.30, `labels.Parse`.
+    /// Recorded from Kubernetes apimachinery 1.30, `labels.Parse`.
     #[test]
     fn strings_replayed() {
         let recorded: Recorded =

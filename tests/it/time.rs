@@ -8,8 +8,8 @@ use svcplane::time::{Instant, Timestamp};
 /// Seconds at 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
 const YEARS: (i64, i64) = (-62_167_219_200, 253_402_300_799);
 
-// RFC 3339 section 5.8 (the first five), Kubernetes apimachinery `pkg/apis/meta/v1/time_test.go` (the next
-// four), calendar edges.
+/// RFC 3339 section 5.8 (the first five), Kubernetes apimachinery `pkg/apis/meta/v1/time_test.go`,
+/// `TestTimeUnmarshalJSON` and `TestTimeMarshalCBOR` (the next four), calendar edges.
 #[test]
 fn timestamps_read() {
     for (text, unix, canonical) in [

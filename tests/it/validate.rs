@@ -108,8 +108,7 @@ fn client_ip(timeout: Option<i32>) -> SessionAffinityConfig {
     config
 }
 
-// Kubernetes `pkg/apis/core/validation/validation_test.go`, TestValidateServiceCreate, in six groups.
-
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: metadata, selector, type.
 #[rustfmt::skip]
 #[test]
 fn service_metadata() {
@@ -152,6 +151,7 @@ fn service_metadata() {
     ]);
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: ports.
 #[rustfmt::skip]
 #[test]
 fn service_ports() {
@@ -214,6 +214,21 @@ fn service_ports() {
     ]);
 }
 
+/// Kubernetes apimachinery `pkg/util/validation/validation_test.go`, `TestIsValidPortNum`.
+#[test]
+fn port_numbers() {
+    let legal = [1, 2, 1000, 16_384, 32_768, 65_535].map(|number| (number, &[][..]));
+    let wrong = [0, -1, 65_536, 100_000].map(|number| (number, &["spec.ports[0].port"][..]));
+    for (number, expected) in legal.into_iter().chain(wrong) {
+        let mut service = service();
+        service.spec.ports[0].port = number;
+        let errors = service.validate();
+        let paths: Vec<&str> = errors.iter().map(FieldError::path).collect();
+        assert_eq!(paths, expected, "{number}");
+    }
+}
+
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: headless, `ExternalName`.
 #[rustfmt::skip]
 #[test]
 fn service_headless_and_external_name() {
@@ -264,6 +279,7 @@ fn headless_port(s: &mut Service, target: IntOrString) {
     s.spec.ports[0].target_port = Some(target);
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: node ports, external IPs.
 #[rustfmt::skip]
 #[test]
 fn service_node_ports_and_external_ips() {
@@ -299,6 +315,7 @@ fn service_node_ports_and_external_ips() {
     ]);
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: load balancers.
 #[rustfmt::skip]
 #[test]
 fn service_load_balancers() {
@@ -366,7 +383,8 @@ fn service_load_balancers() {
     ]);
 }
 
-// With TestValidateServiceExternalTrafficPolicy.
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate` and
+/// `TestValidateServiceExternalTrafficPolicy`: traffic policies.
 #[rustfmt::skip]
 #[test]
 fn service_policies() {
@@ -404,6 +422,8 @@ fn service_policies() {
     ]);
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: families, which the allocators
+/// look at again.
 #[test]
 fn service_families() {
     const REQUIRE: &str = "RequireDualStack";
@@ -414,7 +434,12 @@ fn service_families() {
         ("same twice", |s| families(s, REQUIRE, &["IPv6", "IPv6"]), &["spec.ipFamilies[1]"]),
         ("SingleStack, two families", |s| families(s, "SingleStack", &["IPv4", "IPv6"]), &[]),
         ("prefer, two", |s| families(s, "PreferDualStack", &["IPv4", "IPv6"]), &[]),
-        ("prefer, one", |s| families(s, "PreferDualStack", &["IPv6"]), &[]),
+        ("SingleStack, v4", |s| families(s, "SingleStack", &["IPv4"]), &[]),
+        ("SingleStack, v6", |s| families(s, "SingleStack", &["IPv6"]), &[]),
+        ("prefer, v4", |s| families(s, "PreferDualStack", &["IPv4"]), &[]),
+        ("prefer, v6", |s| families(s, "PreferDualStack", &["IPv6"]), &[]),
+        ("require, v4", |s| families(s, REQUIRE, &["IPv4"]), &[]),
+        ("require, v6", |s| families(s, REQUIRE, &["IPv6"]), &[]),
         ("v4", |s| families(s, "", &["IPv4"]), &[]),
         ("v6", |s| families(s, "", &["IPv6"]), &[]),
         ("v4, v6", |s| families(s, REQUIRE, &["IPv4", "IPv6"]), &[]),
@@ -424,6 +449,7 @@ fn service_families() {
     ]);
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate`: cluster IPs.
 #[rustfmt::skip]
 #[test]
 fn service_cluster_ips() {
@@ -478,7 +504,8 @@ fn service_cluster_ips() {
     ]);
 }
 
-// TestValidateOrSetClientIPAffinityConfig, and the affinity rows of TestValidateServiceCreate.
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateServiceCreate` and
+/// `TestValidateOrSetClientIPAffinityConfig`: affinity.
 #[rustfmt::skip]
 #[test]
 fn service_affinity() {
@@ -557,7 +584,8 @@ fn subset(ip: &str, ports: &[(&str, i32)]) -> EndpointSubset {
     subset
 }
 
-// TestValidateEndpointsCreate, and what TestValidateEndpointsUpdate says of node names.
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateEndpointsCreate`, and what
+/// `TestValidateEndpointsUpdate` says of new node names and `appProtocol`: where the mistakes are.
 #[rustfmt::skip]
 #[test]
 fn endpoints_rows() {
@@ -577,6 +605,7 @@ fn endpoints_rows() {
             ("port names may repeat", |e| e.subsets[0] = subset("10.1.1.1", &[("a", 1), ("a", 2)]),
                 &[]),
             ("appProtocol", |e| e.subsets[0].ports[0].app_protocol = Some("HTTP".into()), &[]),
+            ("new appProtocol", |e| e.subsets[0].ports[0].app_protocol = Some("https".into()), &[]),
             ("no namespace", |e| e.metadata.namespace.clear(), &["metadata.namespace"]),
             ("no name", |e| e.metadata.name.clear(), &["metadata.name"]),
             ("invalid namespace", |e| e.metadata.namespace = "no@#invalid.;chars\"allowed".into(),
@@ -620,18 +649,49 @@ fn endpoints_rows() {
     );
 }
 
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateEndpointsCreate`: what kind of mistake it is.
+#[rustfmt::skip]
 #[test]
-fn endpoints_protocols_are_required_unless_defaulted() {
-    let mut endpoints = endpoints();
-    for (protocol, kind) in
-        [("", FieldErrorKind::Required), ("Protocol", FieldErrorKind::NotSupported)]
-    {
-        endpoints.subsets[0].ports[0].protocol = protocol.into();
-        let errors = endpoints.validate();
-        assert_eq!(errors.len(), 1, "{protocol:?}: {errors:?}");
-        let got = (errors[0].path(), errors[0].kind());
-        assert_eq!(got, ("subsets[0].ports[0].protocol", kind), "{protocol:?}");
+fn endpoints_kinds() {
+    use FieldErrorKind::{Invalid, NotSupported, Required};
+
+    type Row = (&'static str, fn(&mut Endpoints), FieldErrorKind);
+    fn ip(e: &mut Endpoints, ip: &str) {
+        e.subsets[0].addresses[0].ip = ip.into();
     }
+    fn port(e: &mut Endpoints) -> &mut EndpointPort {
+        &mut e.subsets[0].ports[0]
+    }
+    let rows: &[Row] = &[
+        ("missing namespace", |e| e.metadata.namespace.clear(), Required),
+        ("missing name", |e| e.metadata.name.clear(), Required),
+        ("invalid namespace", |e| e.metadata.namespace = "no@#invalid.;chars\"allowed".into(), Invalid),
+        ("invalid name", |e| e.metadata.name = "-_Invliad^&Characters".into(), Invalid),
+        ("empty addresses", |e| e.subsets[0].addresses.clear(), Required),
+        ("invalid IP", |e| ip(e, "[2001:0db8:85a3:0042:1000:8a2e:0370:7334]"), Invalid),
+        ("multiple ports, one without name", |e| e.subsets[0] = subset("10.10.1.1", &[("", 8675), ("b", 309)]), Required),
+        ("invalid port number", |e| port(e).port = 66_000, Invalid),
+        ("invalid protocol", |e| port(e).protocol = "Protocol".into(), NotSupported),
+        ("address missing IP", |e| ip(e, ""), Invalid),
+        ("port missing number", |e| port(e).port = 0, Invalid),
+        ("port missing protocol", |e| port(e).protocol.clear(), Required),
+        ("address is loopback", |e| ip(e, "127.0.0.1"), Invalid),
+        ("address is link-local", |e| ip(e, "169.254.169.254"), Invalid),
+        ("address is link-local multicast", |e| ip(e, "224.0.0.1"), Invalid),
+        ("invalid appProtocol", |e| port(e).app_protocol = Some("lots-of[invalid]-{chars}".into()), Invalid),
+    ];
+    for (name, tweak, expected) in rows {
+        let mut endpoints = endpoints();
+        tweak(&mut endpoints);
+        let errors = endpoints.validate();
+        let kinds: Vec<FieldErrorKind> = errors.iter().map(FieldError::kind).collect();
+        assert_eq!(kinds, [*expected], "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn endpoints_protocols_are_defaulted() {
+    let mut endpoints = endpoints();
     endpoints.subsets[0].ports[0].protocol.clear();
     endpoints.set_defaults();
     assert_eq!(endpoints.validate(), []);
@@ -661,7 +721,7 @@ fn addresses(slice: &mut EndpointSlice, kind: &str, addresses: &[&str]) {
     slice.endpoints[0].addresses = texts(addresses);
 }
 
-// Kubernetes `pkg/apis/discovery/validation/validation_test.go`, TestValidateEndpointSlice.
+/// Kubernetes `pkg/apis/discovery/validation/validation_test.go`, `TestValidateEndpointSlice`: endpoints.
 #[rustfmt::skip]
 #[test]
 fn slice_endpoints() {
@@ -720,6 +780,7 @@ fn slice_endpoints() {
     );
 }
 
+/// Kubernetes `pkg/apis/discovery/validation/validation_test.go`, `TestValidateEndpointSlice`: ports, metadata.
 #[rustfmt::skip]
 #[test]
 fn slice_ports_and_metadata() {
@@ -781,7 +842,7 @@ fn container_port(name: &str, number: i32) -> ContainerPort {
     port
 }
 
-// The fields of a pod that matter here, by the rules of `validateContainerPorts` and `validatePodIPs`.
+/// The fields of a pod that matter here, by the rules of `validateContainerPorts` and `validatePodIPs`.
 #[rustfmt::skip]
 #[test]
 fn pod_rows() {
@@ -833,7 +894,8 @@ fn node() -> Node {
     node
 }
 
-// TestValidateNode; that addresses are checked is this crate's own.
+/// Kubernetes `pkg/apis/core/validation/validation_test.go`, `TestValidateNode`; that addresses are checked is this
+/// crate's own.
 #[rustfmt::skip]
 #[test]
 fn node_rows() {
