@@ -259,6 +259,31 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, ParseCidrError> {
     IpNet::new(ip, len).map(|net| net.trunc()).map_err(|_| ParseCidrError)
 }
 
+/// Reads an address in the forms that all software reads alike, as the API server's strict mode has it: no leading
+/// zeros, no IPv4-mapped IPv6 address. What is [`parse_ip`]'s alone is read there only.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn parse_ip_strict(text: &str) -> Result<IpAddr, ParseIpError> {
+    let ip: IpAddr = text.parse().map_err(|_| ParseIpError)?;
+    if ip == ip.to_canonical() { Ok(ip) } else { Err(ParseIpError) }
+}
+
+/// Reads a prefix in the form that all software reads alike: a [strict](parse_ip_strict) address, a length without
+/// leading zeros, and no bits beyond the length.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn parse_cidr_strict(text: &str) -> Result<IpNet, ParseCidrError> {
+    let (ip, len) = text.split_once('/').ok_or(ParseCidrError)?;
+    let ip = parse_ip_strict(ip).map_err(|_| ParseCidrError)?;
+    let net = parse_cidr(text)?;
+    let plain = net.addr() == ip && (len == "0" || !len.starts_with('0'));
+    if plain { Ok(net) } else { Err(ParseCidrError) }
+}
+
 fn parse_ipv4(text: &str) -> Result<Ipv4Addr, ParseIpError> {
     let mut octets = [0_u8; 4];
     let mut parts = text.split('.');

@@ -3,7 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::fmt;
+use core::str::FromStr;
 
 mirror! {
     /// The metadata of any object.
@@ -107,6 +109,15 @@ impl From<&str> for IntOrString {
     /// A name, whatever it looks like.
     fn from(name: &str) -> Self {
         Self::String(name.into())
+    }
+}
+
+impl FromStr for IntOrString {
+    type Err = Infallible;
+
+    /// A number if it is a decimal of 32 bits, else a name; how command lines are read.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(text.parse().map_or_else(|_| Self::String(text.into()), Self::Int))
     }
 }
 

@@ -57,14 +57,14 @@ fn pods_that_count() {
         let spec = json!({ "restartPolicy": restart });
         let status = json!({ "phase": phase, "podIP": pod_ip, "podIPs": pod_ips });
         let set = resolve(&service("ns", "svc", &json!([])), &pod("ns", &spec, &status));
-        assert_eq!(!set.endpoints().is_empty(), expected, "{name}");
+        assert_eq!(!set.is_empty(), expected, "{name}");
     }
 
     let mut terminating: k8s::Pod = (&running("ns", &json!({}))).into();
     terminating.metadata.deletion_timestamp = "2026-03-01T12:00:00Z".into();
     let terminating = terminating.convert().expect("a name").object;
     let set = resolve(&service("ns", "svc", &json!([])), &terminating);
-    assert_eq!(set.endpoints().len(), 1, "terminating");
+    assert_eq!(set.endpoints().count(), 1, "terminating");
 }
 
 /// Kubernetes endpointslice `util/controller_utils_test.go`, `TestShouldSetHostname`.
@@ -78,7 +78,7 @@ fn hostnames() {
     ] {
         let pod = running(namespace, &json!({ "hostname": hostname, "subdomain": subdomain }));
         let set = resolve(&self::service(service.0, service.1, &json!([])), &pod);
-        let found = set.endpoints().iter().find_map(|endpoint| endpoint.hostname.as_ref());
+        let found = set.endpoints().find_map(|endpoint| endpoint.hostname.as_ref());
         assert_eq!(found.map(DnsLabel::as_str), expected, "{name}");
     }
 }
@@ -167,6 +167,6 @@ fn endpoint_ports() {
         ),
     ] {
         let set = resolve(&service("ns", "svc", &ports), &running("ns", &spec));
-        assert_eq!(*set.endpoints()[0].ports, *expected, "{name}");
+        assert_eq!(*set.endpoints().next().expect("an endpoint").ports, *expected, "{name}");
     }
 }
