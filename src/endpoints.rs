@@ -191,13 +191,13 @@ pub struct Hints {
 #[non_exhaustive]
 pub struct Reference {
     /// Its kind, mostly `Pod`.
-    pub kind: Box<str>,
+    pub kind: Arc<str>,
     /// Its namespace; empty for objects of the whole cluster, such as nodes.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Its uid; empty if unknown.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
 }
 
 impl Reference {

@@ -15,7 +15,7 @@
 //!
 //! Source: Kubernetes core/v1 `Pod`.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -31,7 +31,7 @@ pub struct Pod {
     /// Namespace and name.
     pub name: ObjectName,
     /// The object's uid; empty if it has none. Defaults to empty.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// Its labels. Defaults to none.
     pub labels: Labels,
     /// Since when it is being deleted (it may still serve). Defaults to not at all.
@@ -61,7 +61,7 @@ impl Pod {
     pub fn new(name: ObjectName) -> Self {
         Self {
             name,
-            uid: Box::default(),
+            uid: Arc::default(),
             labels: Labels::default(),
             deleted: None,
             phase: Phase::Pending,

@@ -19,6 +19,7 @@
 //! Source: Kubernetes core/v1 `ServiceSpec`.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -38,7 +39,7 @@ pub struct Service {
     /// Namespace and name.
     pub name: ObjectName,
     /// The object's uid; empty if it has none. Defaults to empty.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// When it was created; of two claims to one address the older wins. Defaults to unknown, the youngest.
     pub created: Option<Timestamp>,
     /// Since when it is being deleted. Defaults to not at all.
@@ -84,7 +85,7 @@ impl Service {
     pub fn new(name: ObjectName) -> Self {
         Self {
             name,
-            uid: Box::default(),
+            uid: Arc::default(),
             created: None,
             deleted: None,
             labels: Labels::default(),

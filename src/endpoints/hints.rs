@@ -64,6 +64,7 @@ pub(super) fn assign(service: &Service, nodes: &Nodes, endpoints: &mut [Endpoint
             endpoint.conditions.ready && IpFamily::of(endpoint.ip) == family
         };
         let mut ready: Vec<&mut Endpoint> = endpoints.iter_mut().filter(of_family).collect();
+        ready.sort_unstable();
         if let Some(shares) = Shares::new(nodes, ready.len()) {
             spread(&shares, &mut BTreeMap::new(), &mut ready);
         }

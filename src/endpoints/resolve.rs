@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::net::IpAddr;
 
 use super::{Conditions, Endpoint, EndpointPort, EndpointSet, Hints, LeftOut, Reference, hints};
@@ -35,7 +36,9 @@ impl EndpointSet {
         I: IntoIterator<Item = &'a Pod>,
     {
         let families = families(service);
-        let mut port_lists = BTreeSet::new();
+        let (mut port_lists, mut zones) = (BTreeSet::new(), BTreeSet::new());
+        let kind: Arc<str> = "Pod".into();
+        let namespace: Arc<str> = service.name.namespace().into();
         let mut endpoints = Vec::new();
         let mut left_out = Vec::new();
         for pod in pods {
@@ -50,8 +53,15 @@ impl EndpointSet {
                 left_out.push(LeftOut { pod: pod.name.clone(), unknown_node: name.clone() });
                 continue;
             }
-            let zone = node.and_then(|(_, node)| node?.zone()).map(Arc::from);
+            let zone = node.and_then(|(_, node)| node?.zone());
+            let zone = zone.map(|zone| shared(&mut zones, zone));
             let ports = shared(&mut port_lists, resolve_ports(service, pod));
+            let target = Reference {
+                kind: Arc::clone(&kind),
+                namespace: Arc::clone(&namespace),
+                name: pod.name.name().into(),
+                uid: Arc::clone(&pod.uid),
+            };
             for &family in families {
                 let mut ips = pod.ips.iter().copied().filter(|&ip| IpFamily::of(ip) == family);
                 let Some(ip) = ips.next() else { continue };
@@ -63,12 +73,11 @@ impl EndpointSet {
                     hostname: hostname(service, pod),
                     node: pod.node.clone(),
                     zone: zone.clone(),
-                    target: Some(Reference::new("Pod", &pod.name, &pod.uid)),
+                    target: Some(target.clone()),
                     hints: Hints::default(),
                 });
             }
         }
-        endpoints.sort_unstable();
         hints::assign(service, nodes, &mut endpoints);
         left_out.sort_unstable();
         let mut set = Self::new(service.name.clone(), endpoints);
@@ -117,14 +126,16 @@ pub(super) fn resolve_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     ports
 }
 
-fn shared(
-    known: &mut BTreeSet<Arc<[EndpointPort]>>,
-    ports: Vec<EndpointPort>,
-) -> Arc<[EndpointPort]> {
-    if let Some(list) = known.get(&*ports) {
-        return Arc::clone(list);
+/// One allocation for all that is alike.
+fn shared<T, U>(known: &mut BTreeSet<Arc<T>>, value: U) -> Arc<T>
+where
+    T: Ord + ?Sized,
+    U: Borrow<T> + Into<Arc<T>>,
+{
+    if let Some(same) = known.get(value.borrow()) {
+        return Arc::clone(same);
     }
-    let list: Arc<[EndpointPort]> = ports.into();
-    known.insert(Arc::clone(&list));
-    list
+    let first: Arc<T> = value.into();
+    known.insert(Arc::clone(&first));
+    first
 }

@@ -35,7 +35,7 @@ pub struct EndpointSlice {
     /// Namespace and name.
     pub name: ObjectName,
     /// The object's uid; empty if it has none. Defaults to empty.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// How often it was changed, as the API server counts. Defaults to 0.
     pub generation: i64,
     /// The Service that it is of, by the label `kubernetes.io/service-name`; its namespace is the slice's.
@@ -64,7 +64,7 @@ impl EndpointSlice {
     pub fn new(name: ObjectName, service: ObjectName, family: IpFamily) -> Self {
         Self {
             name,
-            uid: Box::default(),
+            uid: Arc::default(),
             generation: 0,
             service,
             managed_by: Box::default(),

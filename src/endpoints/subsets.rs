@@ -1,6 +1,5 @@
 //! The older object of a Service's endpoints: addresses in subsets that have their ports in common.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -52,7 +51,7 @@ pub struct Endpoints {
     /// Namespace and name, the Service's.
     pub name: ObjectName,
     /// The object's uid; empty if it has none. Defaults to empty.
-    pub uid: Box<str>,
+    pub uid: Arc<str>,
     /// Its labels. Defaults to none.
     pub labels: Labels,
     /// Its annotations. Defaults to none.
@@ -94,7 +93,7 @@ impl Address {
     }
 
     /// Addresses are the same by uid of the object behind them. As text, that is how they are sorted.
-    fn key(&self) -> (String, Option<Box<str>>) {
+    fn key(&self) -> (String, Option<Arc<str>>) {
         (self.ip.to_string(), self.target.as_ref().map(|target| target.uid.clone()))
     }
 }
@@ -104,7 +103,7 @@ impl Endpoints {
     pub fn new(name: ObjectName) -> Self {
         Self {
             name,
-            uid: Box::default(),
+            uid: Arc::default(),
             labels: Labels::default(),
             annotations: Labels::default(),
             subsets: Vec::new(),
@@ -186,7 +185,7 @@ impl Endpoints {
     ///
     /// `DIFFERENCE`: Kubernetes sorts ports and subsets by a hash of Go's making.
     pub fn repack(&mut self) {
-        type Key = (String, Option<Box<str>>);
+        type Key = (String, Option<Arc<str>>);
         let mut records: BTreeMap<Key, Address> = BTreeMap::new();
         // `None` stands for the ports of addresses without any.
         let mut by_port: BTreeMap<Option<EndpointPort>, BTreeMap<Key, bool>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! What a controller that writes EndpointSlices has to remember between two looks at the world.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 
 use super::EndpointSlice;
 use crate::name::ObjectName;
@@ -62,7 +62,7 @@ impl PodChange {
 #[derive(Clone, Debug, Default)]
 pub struct SliceTracker {
     /// By Service and the slice's uid; `None` is expected to be gone.
-    slices: BTreeMap<ObjectName, BTreeMap<Box<str>, Option<i64>>>,
+    slices: BTreeMap<ObjectName, BTreeMap<Arc<str>, Option<i64>>>,
 }
 
 impl SliceTracker {
