@@ -27,8 +27,8 @@
 //! When two Services claim one address and port, the older has it (by creation time, then name) and the other
 //! is listed in [`Plan::conflicts`].
 //!
-//! `DIFFERENCE`: of several endpoints with one address and port the one that can do most counts (ready, then
-//! serving while it terminates), a local one among equals; kube-proxy takes the local one, whatever it can do.
+//! Of several endpoints with one address and port one counts, as
+//! [`EndpointSet::port_seen_from`] chooses.
 //!
 //! Source: kube-proxy (services, endpoint selection, iptables semantics). Building is O(n log n) in ports and
 //! endpoints; [`Plan::route`] is a search in an ordered map.

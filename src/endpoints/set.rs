@@ -117,6 +117,8 @@ impl EndpointSet {
     }
 
     /// The same from a node: of endpoints that are equally good, one on that node is the best.
+    ///
+    /// `DIFFERENCE`: kube-proxy takes the one on the node, whatever it can do.
     pub fn port_seen_from<'a>(
         &'a self,
         node: Option<&'a NodeName>,

@@ -345,6 +345,37 @@ fn another_backend_is_tried_and_none_is_a_refusal() {
     assert!(report.contains("1.2.3.4:9376: host unreachable"), "{report}");
 }
 
+/// EndpointSlices are joined with each other; those that a cluster made from the same pods say nothing new, and
+/// what stands back for something better is told.
+#[test]
+fn slices_are_backends() {
+    let place = Place::new(9);
+    let slice = |name: &str, more: &str, endpoints: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{ name: {name}, labels: {{ kubernetes.io/service-name: web{more} }} }}\n\
+             ports: [{{ port: 8000 }}]\nendpoints: {endpoints}\n"
+        )
+    };
+    let made = ", endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io";
+    let texts = [
+        place.service("web", 10, WEB),
+        place.pods(&[1]),
+        slice("made", made, "[{ addresses: [1.2.3.4] }]"),
+        slice("more", "", "[{ addresses: [1.2.3.5] }]"),
+        slice("again", "", "[{ addresses: [1.2.3.5] }, { addresses: [1.2.3.6] }]"),
+    ];
+    place.write("all.yaml", &texts.concat());
+    let proxy = Proxy::start(&place, &[]);
+    let told = proxy.until("ready; ").join("\n");
+    let pod = place.pod_ip(1);
+    assert!(told.contains(&format!("1.2.3.5:8000,1.2.3.6:8000,{pod}:8000")), "{told}");
+    assert!(!told.contains("1.2.3.4"), "{told}");
+    let hidden = "default/web: 1.2.3.5:8000/TCP: the address of EndpointSlice default/again hides \
+                  the address of EndpointSlice default/more";
+    assert!(told.contains(hidden), "{told}");
+}
+
 /// What the backend cuts off must not look whole to the client.
 #[test]
 fn a_reset_is_passed_on() {
