@@ -9,6 +9,8 @@
 //! `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
 //! connection. Ctrl-C drains; a second one ends at once.
 
+#[path = "proxy/assigned.rs"]
+mod assigned;
 #[path = "proxy/cluster.rs"]
 mod cluster;
 #[path = "proxy/demo.rs"]

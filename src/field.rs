@@ -45,6 +45,8 @@ pub enum FieldErrorKind {
     Forbidden,
     /// The list has too many entries.
     TooMany,
+    /// The object is right, but what it needs is not to be had.
+    Unavailable,
     /// The field was left out of the converted object: kept data is right, this is not part of it.
     Ignored,
 }
@@ -58,6 +60,7 @@ impl fmt::Display for FieldErrorKind {
             Self::Duplicate => "duplicate value",
             Self::Forbidden => "forbidden",
             Self::TooMany => "too many",
+            Self::Unavailable => "unavailable",
             Self::Ignored => "ignored",
         })
     }
@@ -198,6 +201,10 @@ impl Report {
 
     pub(crate) fn duplicate(&mut self, path: &Path<'_>, value: &dyn fmt::Debug, detail: &str) {
         self.valued(path, FieldErrorKind::Duplicate, value, detail);
+    }
+
+    pub(crate) fn unavailable(&mut self, path: &Path<'_>, detail: &str) {
+        self.push(path, FieldErrorKind::Unavailable, detail);
     }
 
     pub(crate) fn forbidden(&mut self, path: &Path<'_>, detail: &str) {

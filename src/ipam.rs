@@ -24,9 +24,11 @@
 //! fill; memory is one bit per address.
 
 mod bitmap;
+mod pool;
 mod ports;
 mod range;
 
+pub use pool::{IpPool, Pool, PoolError, PortPool, Range};
 pub use ports::{ParsePortRangeError, PortRange};
 pub use range::{IpRange, RangeTooLarge};
 

@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod affinity;
+pub mod assign;
 pub mod backend;
 pub mod balancer;
 mod bitset;

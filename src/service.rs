@@ -317,6 +317,8 @@ impl TrafficDistribution {
 pub struct LoadBalancer {
     /// Where it accepts connections, from the Service's status. Defaults to none.
     pub ingress: Vec<Ingress>,
+    /// The address that the Service asks for. Defaults to none in particular.
+    pub requested_ip: Option<IpAddr>,
     /// Whose connections it forwards. None *of a family* means everybody's of that family, as kube-proxy has it:
     /// ranges of IPv4 alone leave an IPv6 address open. Defaults to none.
     pub source_ranges: Vec<IpNet>,

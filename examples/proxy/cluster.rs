@@ -1,19 +1,17 @@
 //! From manifests to a plan: addresses, node ports, endpoint sets. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
 use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Packing, SliceWrites};
-use svcplane::ipam::{IpRange, PortRange};
 use svcplane::ipnet::IpNet;
 use svcplane::name::{NodeName, ObjectName};
-use svcplane::net::{IpFamily, Protocol};
 use svcplane::node::{Node, Nodes};
 use svcplane::plan::{LocalNode, Plan};
 use svcplane::pod::Pod;
-use svcplane::service::{ClusterIps, IpFamilyPolicy, Service, ServiceKind};
+use svcplane::service::Service;
 
-use crate::manifests::{Located, Manifests, Origin};
+use crate::assigned::assigned;
+use crate::manifests::{Located, Manifests};
 
 /// What addresses and node ports come from.
 pub(crate) struct Ranges {
@@ -31,9 +29,6 @@ pub(crate) struct Cluster {
     pub(crate) warnings: Vec<String>,
 }
 
-/// A fixed seed: the same manifests get the same addresses in every run.
-const SEED: u64 = 1;
-
 impl Cluster {
     /// Services that `previous` had keep the addresses and node ports that they were given there.
     pub(crate) fn new(
@@ -43,7 +38,8 @@ impl Cluster {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<String>> {
         let mut warnings = manifests.warnings;
-        let services = assign(manifests.services, ranges, previous)?;
+        let earlier = previous.map_or(&[][..], |cluster| &cluster.services);
+        let services = assigned(manifests.services, ranges, earlier, &mut warnings)?;
         let nodes = nodes(&manifests.nodes, &manifests.pods);
         let local = local_node(node, &nodes);
         let pods: Vec<Pod> = manifests.pods.into_iter().map(|pod| pod.object).collect();
@@ -128,237 +124,4 @@ fn local_node(name: Option<NodeName>, nodes: &Nodes) -> LocalNode {
         local.pod_cidrs.clone_from(&node.pod_cidrs);
     }
     local
-}
-
-struct Assigner {
-    ranges: Vec<IpRange>,
-    node_ports: PortRange,
-    owners: BTreeMap<IpAddr, String>,
-    port_owners: BTreeMap<u16, ObjectName>,
-    ports: BTreeSet<(u16, Protocol)>,
-    errors: Vec<String>,
-}
-
-/// Gives every Service its addresses and node ports: first those that ask for one, then those that have one,
-/// then the rest.
-fn assign(
-    services: Vec<Located<Service>>,
-    ranges: &Ranges,
-    previous: Option<&Cluster>,
-) -> Result<Vec<Service>, Vec<String>> {
-    let mut ip_ranges: Vec<IpRange> = Vec::new();
-    for &net in &ranges.cluster_ips {
-        let same = |range: &IpRange| IpFamily::of(range.net().addr()) == IpFamily::of(net.addr());
-        if let Some(first) = ip_ranges.iter().find(|range| same(range)) {
-            let first: IpNet = first.net();
-            return Err(vec![format!(
-                "--cluster-ip-range: {net} and {first} are of one family: expected one range of each"
-            )]);
-        }
-        ip_ranges.push(
-            IpRange::new(net, SEED)
-                .map_err(|error| vec![format!("--cluster-ip-range: {error}")])?,
-        );
-    }
-    let mut assigner = Assigner {
-        ranges: ip_ranges,
-        node_ports: PortRange::new(ranges.node_ports.0, ranges.node_ports.1, SEED),
-        owners: BTreeMap::new(),
-        port_owners: BTreeMap::new(),
-        ports: BTreeSet::new(),
-        errors: Vec::new(),
-    };
-    for Located { origin, object } in &services {
-        assigner.claim(origin, object);
-    }
-    let earlier: BTreeMap<&ObjectName, &Service> = previous
-        .iter()
-        .flat_map(|cluster| &cluster.services)
-        .map(|service| (&service.name, service))
-        .collect();
-    let mut done = Vec::new();
-    for Located { origin, mut object } in services {
-        if let Some(earlier) = earlier.get(&object.name) {
-            assigner.keep(&mut object, earlier);
-        }
-        done.push((origin, object));
-    }
-    for (origin, service) in &mut done {
-        assigner.fill(origin, service);
-    }
-    if assigner.errors.is_empty() {
-        let mut services: Vec<Service> = done.into_iter().map(|(_, service)| service).collect();
-        services.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(services)
-    } else {
-        Err(assigner.errors)
-    }
-}
-
-impl Assigner {
-    /// Takes what a Service asks for.
-    fn claim(&mut self, origin: &Origin, service: &Service) {
-        for (i, &ip) in service.cluster_ips.as_slice().iter().enumerate() {
-            if let Err(why) = self.take_ip(ip, &service.name) {
-                self.errors
-                    .push(format!("{origin}: spec.clusterIPs[{i}]: invalid value \"{ip}\": {why}"));
-            }
-        }
-        for (i, port) in service.ports.iter().enumerate() {
-            if let Some(Err(why)) =
-                port.node_port.map(|n| self.take_port(n, port.protocol, &service.name))
-            {
-                let number = port.node_port.unwrap_or(0);
-                self.errors.push(format!(
-                    "{origin}: spec.ports[{i}].nodePort: invalid value {number}: {why}"
-                ));
-            }
-        }
-    }
-
-    fn take_ip(&mut self, ip: IpAddr, owner: &ObjectName) -> Result<(), String> {
-        let nets = self.ranges.iter().map(|range| range.net().to_string());
-        let nets = nets.collect::<Vec<_>>().join(", ");
-        let Some(range) = self.ranges.iter_mut().find(|range| range.contains(ip)) else {
-            return Err(format!(
-                "expected an address in {nets}; --cluster-ip-range changes the range"
-            ));
-        };
-        if range.allocate(ip).is_err() {
-            let owner = self.owners.get(&ip).map_or("another Service", String::as_str);
-            return Err(format!("the address belongs to {owner}"));
-        }
-        self.owners.insert(ip, owner.to_string());
-        Ok(())
-    }
-
-    /// One Service may have a node port for several of its ports, with different protocols.
-    fn take_port(
-        &mut self,
-        port: u16,
-        protocol: Protocol,
-        owner: &ObjectName,
-    ) -> Result<(), String> {
-        match self.port_owners.get(&port) {
-            Some(first) if first != owner || self.ports.contains(&(port, protocol)) => {
-                return Err(format!("the node port belongs to {first}"));
-            }
-            Some(_) => {}
-            None => {
-                let changes = "--node-port-range changes the range";
-                self.node_ports.allocate(port).map_err(|error| format!("{error}; {changes}"))?;
-                self.port_owners.insert(port, owner.clone());
-            }
-        }
-        self.ports.insert((port, protocol));
-        Ok(())
-    }
-
-    /// Gives a Service what it had, where it asks for nothing else and nobody has taken it since.
-    fn keep(&mut self, service: &mut Service, earlier: &Service) {
-        if needs_ip(service) {
-            let ips = earlier.cluster_ips.as_slice();
-            let free = |ip: &IpAddr| self.ranges.iter().any(|r| r.contains(*ip) && !r.has(*ip));
-            if !ips.is_empty() && ips.iter().all(free) {
-                for &ip in ips {
-                    // It is free, so it is not refused.
-                    let _ = self.take_ip(ip, &service.name);
-                }
-                service.cluster_ips = ClusterIps::Assigned(ips.to_vec());
-            }
-        }
-        if needs_node_ports(service) {
-            let name = service.name.clone();
-            for port in service.ports.iter_mut().filter(|port| port.node_port.is_none()) {
-                let same = earlier
-                    .ports
-                    .iter()
-                    .find(|e| e.name == port.name && e.protocol == port.protocol);
-                let had = same.and_then(|earlier| earlier.node_port);
-                port.node_port = had.filter(|&n| self.take_port(n, port.protocol, &name).is_ok());
-            }
-        }
-    }
-
-    /// Gives a Service what it still lacks.
-    fn fill(&mut self, origin: &Origin, service: &mut Service) {
-        if needs_ip(service) {
-            let mut ips = Vec::new();
-            let families = self.ranges.iter().map(|range| IpFamily::of(range.net().addr()));
-            if service.ip_family_policy == Some(IpFamilyPolicy::RequireDualStack)
-                && families.collect::<BTreeSet<_>>().len() < 2
-            {
-                self.errors.push(format!(
-                    "{origin}: spec.ipFamilyPolicy: RequireDualStack needs a range of each family; \
-                     --cluster-ip-range adds one"
-                ));
-            }
-            for family in wanted_families(service, &self.ranges) {
-                let of_family = |range: &&mut IpRange| IpFamily::of(range.net().addr()) == family;
-                let next = self.ranges.iter_mut().find(of_family).map(IpRange::allocate_next);
-                match next {
-                    Some(Ok(ip)) => ips.push(ip),
-                    Some(Err(error)) => self.errors.push(format!(
-                        "{origin}: spec.clusterIPs: {error}; --cluster-ip-range changes the range"
-                    )),
-                    None => self.errors.push(format!(
-                        "{origin}: spec.ipFamilies: no {family} range to allocate from; \
-                         --cluster-ip-range adds one"
-                    )),
-                }
-            }
-            service.cluster_ips = ClusterIps::Assigned(ips);
-        }
-        if needs_node_ports(service) {
-            let name = service.name.clone();
-            // TCP and UDP ports of one number share a node port, as clients expect of DNS.
-            let mut given: BTreeMap<u16, u16> = service
-                .ports
-                .iter()
-                .filter_map(|port| Some((port.port, port.node_port?)))
-                .collect();
-            for port in service.ports.iter_mut().filter(|port| port.node_port.is_none()) {
-                let shared = given.get(&port.port).copied();
-                let shared = shared.filter(|&n| self.take_port(n, port.protocol, &name).is_ok());
-                port.node_port = shared.or_else(|| match self.node_ports.allocate_next() {
-                    Ok(number) => {
-                        self.port_owners.insert(number, name.clone());
-                        self.ports.insert((number, port.protocol));
-                        Some(number)
-                    }
-                    Err(error) => {
-                        self.errors.push(format!("{origin}: spec.ports: {error}"));
-                        None
-                    }
-                });
-                given.extend(port.node_port.map(|number| (port.port, number)));
-            }
-        }
-    }
-}
-
-fn needs_ip(service: &Service) -> bool {
-    service.cluster_ips == ClusterIps::Unassigned
-        && !matches!(service.kind, ServiceKind::ExternalName(_))
-}
-
-fn needs_node_ports(service: &Service) -> bool {
-    match service.kind {
-        ServiceKind::NodePort => true,
-        ServiceKind::LoadBalancer => service.load_balancer.allocate_node_ports != Some(false),
-        ServiceKind::ClusterIp | ServiceKind::ExternalName(_) => false,
-    }
-}
-
-/// The families that a Service states, or that of the first range; for dual stack, those of all ranges.
-fn wanted_families(service: &Service, ranges: &[IpRange]) -> Vec<IpFamily> {
-    let mut families = service.ip_families.clone();
-    let configured = ranges.iter().map(|range| IpFamily::of(range.net().addr()));
-    let dual = !matches!(service.ip_family_policy, None | Some(IpFamilyPolicy::SingleStack));
-    for family in configured {
-        if families.is_empty() || (dual && !families.contains(&family)) {
-            families.push(family);
-        }
-    }
-    families
 }

@@ -64,6 +64,27 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Brings `clusterIP` and `clusterIPs` of an update of `old` in line, for clients that know the former only. To be done
+    /// before [`set_defaults`](Self::set_defaults).
+    ///
+    /// Where the plural is left out and the singular is as it was, the plural is as it was; where the plural is as it was and the singular is
+    /// not, the plural follows: it is cleared, or holds the new singular alone.
+    ///
+    /// Source: Kubernetes `pkg/registry/core/service/storage/normalize.go`.
+    pub fn normalize_cluster_ips(&mut self, old: &Self) {
+        let (new, old) = (&mut self.spec, &old.spec);
+        if new.cluster_ip == old.cluster_ip {
+            if new.cluster_ips.is_empty() {
+                new.cluster_ips.clone_from(&old.cluster_ips);
+            }
+        } else if new.cluster_ips == old.cluster_ips {
+            let singular = Some(&new.cluster_ip).filter(|ip| !ip.is_empty());
+            new.cluster_ips = singular.into_iter().cloned().collect();
+        }
+    }
+}
+
 impl super::ServiceSpec {
     /// As the API server sees it, whether or not addresses and ports are given out yet.
     pub(super) fn is_externally_accessible(&self) -> bool {

@@ -33,6 +33,7 @@ impl From<&service::Service> for Service {
             kind: service.kind.to_string(),
             external_ips: texts(&service.external_ips),
             session_affinity: "None".to_owned(),
+            load_balancer_ip: text(service.load_balancer.requested_ip),
             load_balancer_source_ranges: texts(&service.load_balancer.source_ranges),
             health_check_node_port: service.health_check_node_port.map_or(0, Into::into),
             publish_not_ready_addresses: service.publish_not_ready_addresses,

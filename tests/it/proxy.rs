@@ -543,7 +543,7 @@ fn conflicts_and_ranges_name_what_to_change() {
     let errors = fails(&place);
     assert!(
         errors.iter().any(|line| line.contains("Service default/three: spec.clusterIPs[0]: ")
-            && line.contains("belongs to default/one")),
+            && line.contains("allocated to default/one")),
         "{errors:#?}"
     );
     assert!(

@@ -151,8 +151,10 @@ fn load_balancer(report: &mut Report, service: &Service) -> LoadBalancer {
     let ingress = service.status.load_balancer.ingress.iter().enumerate();
     let ingress =
         ingress.map(|(i, ingress)| convert_ingress(report, &path.index(i), ingress)).collect();
+    let requested_ip = address(report, &root.field("loadBalancerIP"), &spec.load_balancer_ip);
     LoadBalancer {
         ingress,
+        requested_ip,
         source_ranges,
         class: spec.load_balancer_class.as_deref().map(Into::into),
         allocate_node_ports: spec.allocate_load_balancer_node_ports,
