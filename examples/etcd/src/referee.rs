@@ -176,10 +176,10 @@ impl Etcd {
             if let Some(status) = child.try_wait()? {
                 bail!("{} ended at once with {status}", program.display());
             }
-            if let Ok(mut store) = Store::connect(client).await {
-                if store.claims().await.is_ok() {
-                    return Ok(Self { endpoint: client.clone(), _child: child });
-                }
+            if let Ok(mut store) = Store::connect(client).await
+                && store.claims().await.is_ok()
+            {
+                return Ok(Self { endpoint: client.clone(), _child: child });
             }
             sleep(Duration::from_millis(100)).await;
         }

@@ -22,7 +22,7 @@ pub(crate) async fn run(endpoint: &str, name: &str, range: IpNet) -> anyhow::Res
     let mut store = Store::connect(endpoint).await?;
     let mut pools = Pools::new(&[IpFamily::of(range.addr())], Duration::ZERO);
     pools.cluster_ips.add(IpRange::new(range, 0)?);
-    // What this process calls its attempts, so that no earlier one of the name is holders for it.
+    // What this process calls its attempts, so that no earlier one of the name is taken for it.
     let process = format!("{name}.{:x}", RandomState::new().hash_one(std::process::id()));
 
     // What earlier runs and other replicas did.
