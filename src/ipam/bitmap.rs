@@ -24,9 +24,6 @@ impl Bitmap {
         Self { free, size, offset: offset.min(size), rng: generator(seed) }
     }
 
-    pub(super) fn reseed(&mut self, seed: u64) {
-        self.rng = generator(seed);
-    }
     pub(super) const fn size(&self) -> usize {
         self.size
     }

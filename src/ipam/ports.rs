@@ -79,30 +79,6 @@ impl PortRange {
         }
     }
 
-    /// TEMP
-    pub fn propose(&self, seed: u64, except: &[u16]) -> Option<u16> {
-        let mut clone = self.clone();
-        clone.slots.reseed(seed);
-        loop {
-            let ip = clone.allocate_next().ok()?;
-            if !except.contains(&ip) {
-                return Some(ip);
-            }
-        }
-    }
-    /// TEMP
-    pub fn first(&self) -> u16 {
-        self.first
-    }
-    /// TEMP
-    pub fn last(&self) -> u16 {
-        self.last
-    }
-    /// TEMP
-    pub fn contains(&self, port: u16) -> bool {
-        self.slot(port).is_some()
-    }
-
     /// Gives a port back. False, and nothing done, if it was not taken.
     pub fn release(&mut self, port: u16) -> bool {
         self.slot(port).is_some_and(|slot| self.slots.release(slot))

@@ -1,7 +1,6 @@
 //! A range of IP addresses.
 
 use alloc::string::ToString;
-use core::fmt;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
@@ -83,18 +82,6 @@ impl IpRange {
         }
     }
 
-    /// TEMP
-    pub fn propose(&self, seed: u64, except: &[IpAddr]) -> Option<IpAddr> {
-        let mut clone = self.clone();
-        clone.slots.reseed(seed);
-        loop {
-            let ip = clone.allocate_next().ok()?;
-            if !except.contains(&ip) {
-                return Some(ip);
-            }
-        }
-    }
-
     /// Gives an address back. False, and nothing done, if it was not taken.
     pub fn release(&mut self, ip: IpAddr) -> bool {
         self.slot(ip).is_some_and(|slot| self.slots.release(slot))
@@ -154,11 +141,5 @@ impl IpRange {
                 IpAddr::V6(u128::from(net.network()).wrapping_add(offset).into())
             }
         }
-    }
-}
-
-impl fmt::Display for IpRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.net, f)
     }
 }
