@@ -23,6 +23,22 @@ impl Bitset {
         set
     }
 
+    /// The members `0..count`, with room for no more than the last word of them has.
+    pub(crate) fn full(count: usize) -> Self {
+        let mut set = Self::with_capacity(count);
+        set.len = count;
+        let mut members = count;
+        for level in &mut set.levels {
+            let (words, bits) = split(members);
+            level[..words].fill(u64::MAX);
+            if bits > 0 {
+                level[words] = u64::MAX >> (64 - bits);
+            }
+            members = words + usize::from(bits > 0);
+        }
+        set
+    }
+
     /// Makes room for members below `capacity`; members stay.
     pub(crate) fn grow(&mut self, capacity: usize) {
         let mut words = capacity.div_ceil(64).max(1);
@@ -90,8 +106,34 @@ impl Bitset {
             return false;
         }
         self.len -= 1;
-        let mut at = index;
-        for level in &mut self.levels {
+        self.clear(0, index);
+        true
+    }
+
+    /// Takes out all members of `from..to`.
+    pub(crate) fn remove_run(&mut self, from: usize, to: usize) {
+        let mut at = from;
+        while at < to {
+            let (word, bit) = split(at);
+            let end = (word * 64 + 64).min(to);
+            let mask = u64::MAX << bit & u64::MAX >> (63 - (end - 1) % 64);
+            let Some(members) = self.levels.first_mut().and_then(|level| level.get_mut(word))
+            else {
+                return;
+            };
+            let gone = *members & mask;
+            *members &= !mask;
+            self.len -= gone.count_ones() as usize;
+            if gone != 0 && *members == 0 {
+                self.clear(1, word);
+            }
+            at = end;
+        }
+    }
+
+    /// Clears a bit of a level, and those above it whose words are empty then.
+    fn clear(&mut self, height: usize, mut at: usize) {
+        for level in &mut self.levels[height..] {
             let (word, bit) = split(at);
             level[word] &= !(1 << bit);
             if level[word] != 0 {
@@ -99,7 +141,22 @@ impl Bitset {
             }
             at = word;
         }
-        true
+    }
+
+    /// The least number that is at least `from` and no member: sixty-four a load. It may be one beyond the
+    /// capacity.
+    pub(crate) fn next_absent(&self, from: usize) -> usize {
+        let (mut word, bit) = split(from);
+        let mut mask = u64::MAX << bit;
+        while let Some(members) = self.levels.first().and_then(|level| level.get(word)) {
+            let absent = !members & mask;
+            if absent != 0 {
+                return word * 64 + absent.trailing_zeros() as usize;
+            }
+            mask = u64::MAX;
+            word += 1;
+        }
+        from.max(word * 64)
     }
 
     /// The least member that is at least `from`.
@@ -169,6 +226,10 @@ mod tests {
             for (kind, value) in operations {
                 let value = if dense { value % 200 } else { value };
                 match kind {
+                    0 if value % 5 == 0 => {
+                        set.remove_run(value, value + value % 700);
+                        model.retain(|member| !(value..value + value % 700).contains(member));
+                    }
                     0..=3 => {
                         if value >= capacity {
                             prop_assert!(!set.insert(value));
@@ -182,6 +243,8 @@ mod tests {
                     _ => prop_assert_eq!(set.prev(value), model.range(..=value).next_back().copied()),
                 }
                 prop_assert_eq!(set.contains(value), model.contains(&value));
+                let absent = (value..=300_000).find(|value| !model.contains(value));
+                prop_assert_eq!(Some(set.next_absent(value)), absent);
                 prop_assert_eq!(set.len(), model.len());
             }
             let mut walked = Vec::new();
@@ -191,6 +254,19 @@ mod tests {
                 from = member + 1;
             }
             prop_assert!(walked.into_iter().eq(model));
+        }
+    }
+
+    #[test]
+    fn a_full_set_has_every_member() {
+        for count in [0, 1, 63, 64, 65, 4_095, 4_096, 4_097, 262_145] {
+            let mut set = Bitset::full(count);
+            assert_eq!((set.len(), set.next_absent(0), set.next(count)), (count, count, None));
+            for from in [0, count / 2, count.saturating_sub(1)] {
+                assert_eq!(set.next(from), Some(from).filter(|&from| from < count), "{count}");
+            }
+            set.remove_run(1, count);
+            assert_eq!((set.len(), set.next(1)), (count.min(1), None), "{count}");
         }
     }
 }

@@ -20,24 +20,52 @@
 //! random start comes from a seed; the same calls on the same seed give the same addresses, everywhere
 //! and for ever.
 //!
-//! Source: Kubernetes `ipallocator`, `portallocator`. Every call is O(levels of a 64-ary bitmap), at any
-//! fill; memory is one bit per address.
+//! What is taken outlives the program as a [`RangeAllocation`], as Kubernetes keeps it, or in fewer bytes
+//! ([`IpRange::to_bytes`]), and changes since then as a [`Delta`]:
+//!
+//! ```
+//! use core::net::IpAddr;
+//! use svcplane::ipam::{Change, Delta, IpRange};
+//!
+//! let mut range = IpRange::new("fd00:96::/64".parse()?, 7)?;
+//! let first = range.allocate_next()?;
+//! let kept = range.to_bytes();
+//! let second = range.allocate_next()?;
+//! let since = Delta::from_iter([Change::Allocate(second), Change::Release(first)]).to_bytes();
+//!
+//! let mut again = IpRange::new("fd00:96::/64".parse()?, 7)?;
+//! again.restore_bytes(&kept)?;
+//! again.apply(&Delta::<IpAddr>::from_bytes(&since)?)?;
+//! assert!(again.iter().eq([second]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Source: Kubernetes `ipallocator`, `portallocator`, `allocator`. Up to 2²⁴ slots a call is O(levels of a 64-ary
+//! bitmap), at any fill, and memory is one bit per address; in larger ranges it is O(levels · log n) where n are
+//! the runs of taken addresses, and memory follows these.
 
 mod bitmap;
+mod bytes;
+mod delta;
 mod pool;
 mod ports;
 mod range;
+mod slots;
+mod snapshot;
+mod sparse;
 
+pub use delta::{Change, Delta};
 pub use pool::{IpPool, Pool, PoolError, PortPool, Range};
 pub use ports::{ParsePortRangeError, PortRange};
 pub use range::{IpRange, RangeTooLarge};
+pub use snapshot::{RangeAllocation, SnapshotError};
 
 use alloc::string::String;
 use core::fmt;
 
 use thiserror::Error;
 
-/// Why an allocation was refused.
+/// Why an allocation or a change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AllocateError<T: fmt::Display> {
@@ -61,6 +89,12 @@ pub enum AllocateError<T: fmt::Display> {
     #[error("{item} is already allocated")]
     Allocated {
         /// What was asked for.
+        item: T,
+    },
+    /// The address or port to release is not taken.
+    #[error("{item} is not allocated")]
+    NotAllocated {
+        /// What was to be released.
         item: T,
     },
 }

@@ -7,7 +7,7 @@ use core::str::FromStr;
 use thiserror::Error;
 
 use super::AllocateError;
-use super::bitmap::{Bitmap, static_band};
+use super::slots::{Slots, static_band};
 
 /// The text is not a port range.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,17 +33,18 @@ pub struct ParsePortRangeError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct PortRange {
-    /// The ports; none if the last is less than the first.
     first: u16,
+    /// Less than the first if there are no ports.
     last: u16,
-    slots: Bitmap,
+    pub(super) slots: Slots,
 }
 
 impl PortRange {
     /// The ports `first..=last`, all free; no ports at all if `last` is less than `first`.
     pub fn new(first: u16, last: u16, seed: u64) -> Self {
-        let size = usize::from(last).checked_sub(first.into()).map_or(0, |span| span + 1);
-        Self { first, last, slots: Bitmap::new(size, static_band(size as u64, 32, 128), seed) }
+        let (first, last) = if first <= last { (first, last) } else { (1, 0) };
+        let size = (u64::from(last) + 1).saturating_sub(first.into());
+        Self { first, last, slots: Slots::new(size, static_band(size, 32, 128), seed) }
     }
 
     /// Takes a given port, from either band.
@@ -52,13 +53,7 @@ impl PortRange {
     ///
     /// [`NotInRange`](AllocateError::NotInRange), [`Allocated`](AllocateError::Allocated).
     pub fn allocate(&mut self, port: u16) -> Result<(), AllocateError<u16>> {
-        let Some(slot) = self.slot(port) else {
-            return Err(AllocateError::NotInRange {
-                item: port,
-                range: self.to_string(),
-                bounds: (self.first <= self.last).then_some((self.first, self.last)),
-            });
-        };
+        let slot = self.slot(port).ok_or_else(|| self.not_in_range(port))?;
         if self.slots.allocate(slot) {
             Ok(())
         } else {
@@ -72,9 +67,8 @@ impl PortRange {
     ///
     /// [`Full`](AllocateError::Full).
     pub fn allocate_next(&mut self) -> Result<u16, AllocateError<u16>> {
-        let slot = self.slots.allocate_next().and_then(|slot| u16::try_from(slot).ok());
-        match slot {
-            Some(slot) => Ok(self.first + slot),
+        match self.slots.allocate_next() {
+            Some(slot) => Ok(self.port(slot)),
             None => Err(AllocateError::Full { range: self.to_string() }),
         }
     }
@@ -84,23 +78,60 @@ impl PortRange {
         self.slot(port).is_some_and(|slot| self.slots.release(slot))
     }
 
+    /// A port that could be taken next, which stays free: for a plan that has to be written to a store, by
+    /// compare-and-swap, before the port is taken here.
+    ///
+    /// It is what [`allocate_next`](Self::allocate_next) would give if the random start were the first draw
+    /// from `seed` and the ports of `except`, the plan's others, were taken too. What is not of the range or
+    /// not free does not matter there. `None` if nothing else is free.
+    ///
+    /// Costs a sort of `except`, and a search for each of its ports at most.
+    pub fn propose(&self, seed: u64, except: &[u16]) -> Option<u16> {
+        let except = except.iter().filter_map(|&port| self.slot(port));
+        self.slots.propose(seed, except).map(|slot| self.port(slot))
+    }
+
     /// Whether a port is taken.
     pub fn has(&self, port: u16) -> bool {
         self.slot(port).is_some_and(|slot| self.slots.has(slot))
     }
 
+    /// Whether a port is one of this range, taken or not.
+    pub fn contains(&self, port: u16) -> bool {
+        self.slot(port).is_some()
+    }
+
+    /// The taken ports, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        self.slots.iter().map(|slot| self.port(slot))
+    }
+
     /// How many ports are free.
-    pub fn free(&self) -> usize {
+    pub fn free(&self) -> u64 {
         self.slots.free()
     }
 
     /// How many ports are taken.
-    pub fn used(&self) -> usize {
-        self.slots.size() - self.slots.free()
+    pub fn used(&self) -> u64 {
+        self.slots.used()
     }
 
-    fn slot(&self, port: u16) -> Option<usize> {
-        (self.first..=self.last).contains(&port).then(|| usize::from(port - self.first))
+    /// The first and the last port; the last is less than the first if there are none.
+    pub(super) const fn ends(&self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
+    pub(super) fn not_in_range(&self, port: u16) -> AllocateError<u16> {
+        let bounds = (self.first <= self.last).then_some((self.first, self.last));
+        AllocateError::NotInRange { item: port, range: self.to_string(), bounds }
+    }
+
+    fn slot(&self, port: u16) -> Option<u64> {
+        (self.first..=self.last).contains(&port).then(|| u64::from(port - self.first))
+    }
+
+    fn port(&self, slot: u64) -> u16 {
+        self.first + u16::try_from(slot).unwrap_or(0) // the slot is in the range
     }
 }
 
@@ -116,22 +147,35 @@ impl FromStr for PortRange {
     /// `N`, `FIRST-LAST` (inclusive) or `BASE+OFFSET`, blanks around it ignored; seed 0. An empty text is a range
     /// without ports.
     fn from_str(text: &str) -> Result<Self, ParsePortRangeError> {
-        if text.trim().is_empty() {
-            return Ok(Self::new(1, 0, 0));
+        match parse(text) {
+            Some((first, last)) => Ok(Self::new(first, last, 0)),
+            None => Err(ParsePortRangeError { text: text.into() }),
         }
-        parse(text.trim())
-            .map(|(first, last)| Self::new(first, last, 0))
-            .ok_or_else(|| ParsePortRangeError { text: text.into() })
     }
 }
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first > self.last { Ok(()) } else { write!(f, "{}-{}", self.first, self.last) }
+        Ends(self.first, self.last).fmt(f)
     }
 }
 
-fn parse(text: &str) -> Option<(u16, u16)> {
+/// The first and the last port as text; the last is less than the first if there are none.
+pub(super) struct Ends(pub(super) u16, pub(super) u16);
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, last) = self;
+        if first > last { Ok(()) } else { write!(f, "{first}-{last}") }
+    }
+}
+
+/// The first and the last port of a text; the last is less than the first if there are none.
+pub(super) fn parse(text: &str) -> Option<(u16, u16)> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Some((1, 0));
+    }
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse::<u16>().ok()).flatten()

@@ -19,7 +19,9 @@ const SLICE_UTILS: &str = "utils_test.go";
 const PODS: &str = "util/controller_utils_test.go";
 const CORE: &str = "pkg/apis/core/validation/validation_test.go";
 const DISCOVERY: &str = "pkg/apis/discovery/validation/validation_test.go";
-const IP_ALLOCATOR: &str = "pkg/registry/core/service/ipallocator/bitmap_test.go";
+const BITMAP: &str = "pkg/registry/core/service/allocator/bitmap_test.go";
+const IP_BITMAP: &str = "pkg/registry/core/service/ipallocator/bitmap_test.go";
+const IP_ALLOCATOR: &str = "pkg/registry/core/service/ipallocator/ipallocator_test.go";
 const PORT_ALLOCATOR: &str = "pkg/registry/core/service/portallocator/allocator_test.go";
 
 /// Tables that have to be named by a test.
@@ -74,9 +76,44 @@ const TABLES: &[Table] = &[
     ("validation", DISCOVERY, "TestValidateEndpointSlice"),
     ("time", TIME, "TestTimeUnmarshalJSON"),
     ("time", TIME, "TestTimeMarshalCBOR"),
-    ("ranges", IP_ALLOCATOR, "TestAllocate"),
-    ("ranges", IP_ALLOCATOR, "TestAllocateReserved"),
+    ("ranges", BITMAP, "TestAllocate"),
+    ("ranges", BITMAP, "TestAllocateMax"),
+    ("ranges", BITMAP, "TestAllocateNextMax"),
+    ("ranges", BITMAP, "TestAllocateError"),
+    ("ranges", BITMAP, "TestRelease"),
+    ("ranges", BITMAP, "TestForEach"),
+    ("ranges", BITMAP, "TestSnapshotAndRestore"),
+    ("ranges", BITMAP, "TestAllocateMax_BitmapReserved"),
+    ("ranges", BITMAP, "TestPreAllocateReservedFull_BitmapReserved"),
+    ("ranges", IP_BITMAP, "TestAllocate"),
+    ("ranges", IP_BITMAP, "TestAllocateTiny"),
+    ("ranges", IP_BITMAP, "TestAllocateReserved"),
+    ("ranges", IP_BITMAP, "TestAllocateSmall"),
+    ("ranges", IP_BITMAP, "TestForEach"),
+    ("ranges", IP_BITMAP, "TestSnapshot"),
+    ("ranges", IP_BITMAP, "TestNewFromSnapshot"),
+    ("ranges", IP_BITMAP, "TestClusterIPMetrics"),
+    ("ranges", IP_BITMAP, "Test_calculateRangeOffset"),
+    ("ranges", IP_ALLOCATOR, "TestAllocateIPAllocator"),
+    ("ranges", IP_ALLOCATOR, "TestAddOffsetAddress"),
+    ("ranges", IP_ALLOCATOR, "TestAllocateTinyIPAllocator"),
+    ("ranges", IP_ALLOCATOR, "TestAllocateReservedIPAllocator"),
+    ("ranges", IP_ALLOCATOR, "TestAllocateSmallIPAllocator"),
+    ("ranges", IP_ALLOCATOR, "TestForEachIPAllocator"),
+    ("ranges", IP_ALLOCATOR, "TestIPAllocatorClusterIPMetrics"),
+    ("ranges", IP_ALLOCATOR, "Test_addOffsetAddress"),
+    ("ranges", IP_ALLOCATOR, "Test_broadcastAddress"),
+    ("ranges", IP_ALLOCATOR, "Test_hostsPerNetwork"),
+    ("ranges", IP_ALLOCATOR, "Test_ipIterator"),
+    ("ranges", IP_ALLOCATOR, "Test_ipIterator_Number"),
+    ("ranges", IP_ALLOCATOR, "TestAllocateNextFC"),
+    ("ranges", IP_ALLOCATOR, "TestUsedWithCIDRFiltering"),
     ("ranges", PORT_ALLOCATOR, "TestAllocate"),
+    ("ranges", PORT_ALLOCATOR, "TestForEach"),
+    ("ranges", PORT_ALLOCATOR, "TestSnapshot"),
+    ("ranges", PORT_ALLOCATOR, "TestNewFromSnapshot"),
+    ("ranges", PORT_ALLOCATOR, "Test_calculateRangeOffset"),
+    ("ranges", PORT_ALLOCATOR, "TestNodePortMetrics"),
     ("ranges", PORT_RANGE, "TestPortRange"),
     ("affinity", "roundrobin_test.go", "TestStickyLoadBalanceWorksWithMultipleEndpointsRemoveOne"),
     ("plan", "pkg/proxy/iptables/proxier_test.go", "TestNoEndpointsReject"),
