@@ -70,10 +70,10 @@ impl Range for IpRange {
 
 impl Range for PortRange {
     type Item = u16;
-    type Key = (u16, u16);
+    type Key = Option<(u16, u16)>;
 
-    fn key(&self) -> (u16, u16) {
-        (self.first(), self.last())
+    fn key(&self) -> Option<(u16, u16)> {
+        self.bounds()
     }
 
     fn holds(&self, port: u16) -> bool {

@@ -106,6 +106,11 @@ impl PortRange {
         self.slots.iter().map(|slot| self.port(slot))
     }
 
+    /// The first and the last port; `None` if there is none.
+    pub fn bounds(&self) -> Option<(u16, u16)> {
+        (self.first <= self.last).then_some((self.first, self.last))
+    }
+
     /// How many ports are free.
     pub fn free(&self) -> u64 {
         self.slots.free()

@@ -1,6 +1,7 @@
 //! A range of IP addresses.
 
 use alloc::string::ToString;
+use core::fmt;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
@@ -180,5 +181,12 @@ fn capped_size(net: IpNet) -> u64 {
     match net {
         IpNet::V4(_) => cidr_size(net).saturating_sub(2),
         IpNet::V6(_) => cidr_size(net).min(1 << 16).saturating_sub(1),
+    }
+}
+
+impl fmt::Display for IpRange {
+    /// The prefix: `10.96.0.0/16`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.net, f)
     }
 }

@@ -21,7 +21,7 @@ use crate::store::{SERVICES, Store};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) async fn fight(range: IpNet, etcd: &Path, replicas: u8) -> anyhow::Result<()> {
-    let usable = IpRange::new(range, 0)?.free() as u64;
+    let usable = IpRange::new(range, 0)?.free();
     ensure!((1..=10_000).contains(&usable), "{range} has {usable} addresses: expected 1 to 10000");
     let data = std::env::temp_dir().join(format!("svcplane-etcd-{}", std::process::id()));
     let outcome = match Etcd::start(etcd, &data).await {
