@@ -7,8 +7,11 @@
 //! A file's kind is told by its top-level keys; any file of a kind is taken. Exits with 1 on any mismatch or unknown
 //! kind.
 //!
+//! * `service` and `events`: what a kernel's IPVS did with one service (`tests/data/ipvs/`).
 //! * `objects` and `cases`: selector strings with what Kubernetes' parser makes of them (`tests/data/selectors/`).
 
+#[path = "replay/ipvs.rs"]
+mod ipvs;
 #[path = "replay/selectors.rs"]
 mod selectors;
 
@@ -78,9 +81,14 @@ fn replay(file: &PathBuf) -> Result<Outcome, String> {
         return selectors::replay(recorded)
             .map_err(|error| format!("not a file of selectors: {error}"));
     }
+    if has("service") && has("events") {
+        return ipvs::replay(recorded);
+    }
     let keys: Vec<&str> = recorded
         .as_object()
         .map(|map| map.keys().map(String::as_str).collect())
         .unwrap_or_default();
-    Err(format!("unknown kind with the top-level keys {keys:?}: expected objects and cases"))
+    Err(format!(
+        "unknown kind with the top-level keys {keys:?}: expected objects and cases, or service and events"
+    ))
 }

@@ -22,18 +22,29 @@ pub struct Backend {
     /// Its share, 0 to 2³¹−1 (a balancer takes more as that much), for the algorithms that heed weights. 0 means "nothing new" in every
     /// algorithm: open connections go on, no pick yields it. Defaults to 1.
     pub weight: u32,
+    /// From so many connections on it is overloaded and gets nothing new; 0 is no limit. Defaults to 0.
+    pub upper_threshold: u32,
+    /// It is overloaded until it has fewer connections than this; 0 is three quarters of the upper threshold. A balancer takes a
+    /// greater one than the upper threshold as that. Defaults to 0.
+    pub lower_threshold: u32,
 }
 
 impl Backend {
     /// A backend of weight 1.
     pub const fn new(addr: SocketAddr) -> Self {
-        Self { addr, weight: 1 }
+        Self { addr, weight: 1, upper_threshold: 0, lower_threshold: 0 }
     }
 
     /// The same backend with another weight.
     #[must_use]
     pub const fn with_weight(self, weight: u32) -> Self {
         Self { weight, ..self }
+    }
+
+    /// The same backend with [thresholds](Self::upper_threshold).
+    #[must_use]
+    pub const fn with_thresholds(self, lower_threshold: u32, upper_threshold: u32) -> Self {
+        Self { upper_threshold, lower_threshold, ..self }
     }
 }
 

@@ -50,7 +50,7 @@ use thiserror::Error;
 
 use crate::affinity::{Affinity, Scope};
 use crate::backend::{Backend, BackendId, Flow};
-use crate::sched::{Algorithm, AnyScheduler, Backends, Change, Entry, Place, Scheduler};
+use crate::sched::{Algorithm, AnyScheduler, Backends, Change, Entry, Flags, Place, Scheduler};
 use crate::time::Instant;
 
 /// A set of backends and the scheduler that picks among them.
@@ -75,6 +75,12 @@ struct Grave {
 const GRACE: Duration = Duration::from_secs(120);
 /// The kernel's weights are signed 32-bit numbers.
 const MAX_WEIGHT: u32 = i32::MAX as u32;
+
+/// What the kernel would take: it refuses the rest.
+fn legal(backend: Backend) -> Backend {
+    let lower_threshold = backend.lower_threshold.min(backend.upper_threshold);
+    Backend { weight: backend.weight.min(MAX_WEIGHT), lower_threshold, ..backend }
+}
 
 /// A connection that a pick counted. To be [released](Balancer::release) when it is over; dropping it
 /// leaves it counted for ever.
@@ -116,6 +122,14 @@ impl Balancer {
     }
 }
 
+impl Balancer {
+    /// Goes on with another algorithm, which starts afresh; backends and their counts stay.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm, flags: Flags) {
+        self.scheduler = AnyScheduler::new(algorithm, flags);
+        self.scheduler.changed(&self.backends, Change::Renumbered);
+    }
+}
+
 impl<S: Scheduler> Balancer<S> {
     /// A balancer without backends that uses a scheduler of the caller's own, which has to be as new.
     pub fn with_scheduler(scheduler: S) -> Self {
@@ -129,21 +143,18 @@ impl<S: Scheduler> Balancer<S> {
 
     /// Adds a backend at the head of the list. One that is listed already is [edited](Self::edit) in its
     /// place; one that was removed not long ago comes back with its counts.
-    pub fn add(&mut self, mut backend: Backend, now: Instant) -> BackendId {
+    pub fn add(&mut self, backend: Backend, now: Instant) -> BackendId {
         self.expire(now);
-        backend.weight = backend.weight.min(MAX_WEIGHT);
-        if let Some(&id) = self.by_addr.get(&backend.addr) {
-            if self.backends.place(id).is_some() {
-                self.set_weight(id, backend.weight);
-                return id;
-            }
-            if let Some(entry) = self.backends.entry_mut(id) {
-                entry.backend = backend;
-                self.link(id);
-                return id;
-            }
+        let backend = legal(backend);
+        let known = self.by_addr.get(&backend.addr).copied();
+        if let Some(id) = known.filter(|&id| self.set(id, backend)) {
+            return id;
         }
-        let id = self.backends.create(backend);
+        let revived = known.filter(|&id| self.backends.entry(id).is_some());
+        let id = revived.unwrap_or_else(|| self.backends.create(backend));
+        if let Some(entry) = self.backends.entry_mut(id) {
+            entry.set(backend, true);
+        }
         self.by_addr.insert(backend.addr, id);
         self.link(id);
         id
@@ -156,7 +167,9 @@ impl<S: Scheduler> Balancer<S> {
     ///
     /// [`StaleId`], also when the backend was removed.
     pub fn edit(&mut self, id: BackendId, weight: u32) -> Result<(), StaleId> {
-        if self.set_weight(id, weight) { Ok(()) } else { Err(StaleId { id }) }
+        let backend = self.backends.entry(id).map(|entry| entry.backend.with_weight(weight));
+        let set = backend.is_some_and(|backend| self.set(id, legal(backend)));
+        if set { Ok(()) } else { Err(StaleId { id }) }
     }
 
     /// Takes a backend out of the list. Its open connections stay counted.
@@ -199,8 +212,8 @@ impl<S: Scheduler> Balancer<S> {
         }
         for backend in backends {
             let listed = self.find(backend.addr).filter(|&id| self.is_listed(id));
-            let weight = listed.and_then(|id| self.get(id)).map(Entry::weight);
-            if weight != Some(backend.weight.min(MAX_WEIGHT)) {
+            let present = listed.and_then(|id| self.get(id)).map(|entry| entry.backend);
+            if present != Some(legal(backend)) {
                 self.add(backend, now);
             }
         }
@@ -262,6 +275,7 @@ impl<S: Scheduler> Balancer<S> {
         let entry = own.ok_or(StaleId { id })?;
         let count = if conn.active { &mut entry.active } else { &mut entry.inactive };
         *count = count.saturating_sub(1);
+        entry.uncounted();
         self.updated(id);
         Ok(())
     }
@@ -337,10 +351,11 @@ impl<S: Scheduler> Balancer<S> {
         }
     }
 
-    fn set_weight(&mut self, id: BackendId, weight: u32) -> bool {
+    /// Edits a backend that is listed; false if it is not.
+    fn set(&mut self, id: BackendId, backend: Backend) -> bool {
         let Some(place) = self.backends.place(id) else { return false };
         if let Some(entry) = self.backends.entry_mut(id) {
-            entry.backend.weight = weight.min(MAX_WEIGHT);
+            entry.set(backend, false);
         }
         self.scheduler.changed(&self.backends, Change::Edited(place));
         true
@@ -377,6 +392,7 @@ impl<S: Scheduler> Balancer<S> {
         let backend = self.backends.id(place)?;
         let entry = self.backends.entry_mut(backend)?;
         entry.inactive = entry.inactive.saturating_add(1);
+        entry.counted();
         let addr = entry.addr();
         self.scheduler.changed(&self.backends, Change::Updated(place));
         Some(Conn { backend, addr, active: false })

@@ -26,16 +26,34 @@
 //! Source: Linux IPVS, 6.1. New backends go to the *head* of the list, and every algorithm walks from head
 //! to tail.
 
+mod dh;
+mod hash;
+mod lc;
 mod list;
+mod mh;
+mod nq;
 mod rr;
+mod sed;
+mod sh;
+mod tree;
+mod wlc;
+mod wrr;
 
 use core::fmt;
 use core::str::FromStr;
 
 use thiserror::Error;
 
+pub use dh::DestinationHashing;
+pub use lc::LeastConnection;
 pub use list::{Backends, Entry, Place};
+pub use mh::MaglevHashing;
+pub use nq::NeverQueue;
 pub use rr::RoundRobin;
+pub use sed::ShortestExpectedDelay;
+pub use sh::SourceHashing;
+pub use wlc::WeightedLeastConnection;
+pub use wrr::WeightedRoundRobin;
 
 use crate::backend::Flow;
 
@@ -70,25 +88,99 @@ pub enum Change {
     Renumbered,
 }
 
-/// The algorithms of this crate, by the names that the kernel and `ipvsadm` use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// `rr`: each usable backend in turn, whatever its weight.
-    #[default]
-    RoundRobin,
+/// What the hashing algorithms can be told.
+#[expect(clippy::exhaustive_structs, reason = "the kernel has these two")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// `sh-port`, `mh-port`: the client's port counts as well as its address. Defaults to false.
+    pub port: bool,
+    /// `sh-fallback`, `mh-fallback`: where the chosen backend is not usable, another is looked for; the kernel would refuse the
+    /// client without. Defaults to true. The kernel's `dh` has no such flag, as if it were false.
+    pub fallback: bool,
 }
 
-impl Algorithm {
-    /// Every algorithm.
-    pub const ALL: &[Self] = &[Self::RoundRobin];
-
-    /// The kernel's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-        }
+impl Default for Flags {
+    fn default() -> Self {
+        Self { port: false, fallback: true }
     }
+}
+
+macro_rules! algorithms {
+    ($( $(#[$doc:meta])* $name:ident $scheduler:ident $kernel:literal $new:expr; )*) => {
+        /// The algorithms of this crate, by the names that the kernel and `ipvsadm` use.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Algorithm {
+            $( $(#[$doc])* $name, )*
+        }
+
+        impl Algorithm {
+            /// Every algorithm.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The kernel's name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $( Self::$name => $kernel, )*
+                }
+            }
+        }
+
+        /// Any of this crate's schedulers: what [`Algorithm`] names.
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub enum AnyScheduler {
+            $(
+                #[doc = concat!("`", $kernel, "`")]
+                $name($scheduler),
+            )*
+        }
+
+        impl AnyScheduler {
+            /// A scheduler that has heard of no backend yet.
+            pub fn new(algorithm: Algorithm, flags: Flags) -> Self {
+                match algorithm {
+                    $( Algorithm::$name => Self::$name($new(flags)), )*
+                }
+            }
+        }
+
+        impl Scheduler for AnyScheduler {
+            fn changed(&mut self, backends: &Backends, change: Change) {
+                match self {
+                    $( Self::$name(scheduler) => scheduler.changed(backends, change), )*
+                }
+            }
+
+            fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
+                match self {
+                    $( Self::$name(scheduler) => scheduler.pick(backends, flow), )*
+                }
+            }
+        }
+    };
+}
+
+algorithms! {
+    /// `rr`: each usable backend in turn, whatever its weight.
+    #[default]
+    RoundRobin RoundRobin "rr" |_| RoundRobin::default();
+    /// `wrr`: in turn, each as often as its weight says.
+    WeightedRoundRobin WeightedRoundRobin "wrr" |_| WeightedRoundRobin::default();
+    /// `lc`: the fewest connections.
+    LeastConnection LeastConnection "lc" |_| LeastConnection::default();
+    /// `wlc`: the fewest connections per weight.
+    WeightedLeastConnection WeightedLeastConnection "wlc" |_| WeightedLeastConnection::default();
+    /// `sh`: by the client's address.
+    SourceHashing SourceHashing "sh" SourceHashing::new;
+    /// `dh`: by the virtual address.
+    DestinationHashing DestinationHashing "dh" DestinationHashing::new;
+    /// `mh`: by the client's address; little moves when backends change.
+    MaglevHashing MaglevHashing "mh" MaglevHashing::new;
+    /// `sed`: the fewest active connections per weight, the new one included.
+    ShortestExpectedDelay ShortestExpectedDelay "sed" |_| ShortestExpectedDelay::default();
+    /// `nq`: an idle backend; if there is none, as `sed`.
+    NeverQueue NeverQueue "nq" |_| NeverQueue::default();
 }
 
 impl fmt::Display for Algorithm {
@@ -99,7 +191,7 @@ impl fmt::Display for Algorithm {
 
 /// No algorithm of this crate has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("unknown scheduling algorithm: expected rr")]
+#[error("unknown scheduling algorithm: expected rr, wrr, lc, wlc, sh, dh, mh, sed or nq")]
 #[non_exhaustive]
 pub struct UnknownAlgorithm;
 
@@ -111,32 +203,16 @@ impl FromStr for Algorithm {
     }
 }
 
-/// Any of this crate's schedulers: what [`Algorithm`] names.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum AnyScheduler {
-    /// `rr`
-    RoundRobin(RoundRobin),
-}
-
 impl From<Algorithm> for AnyScheduler {
     fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::RoundRobin => Self::RoundRobin(RoundRobin::default()),
-        }
+        Self::new(algorithm, Flags::default())
     }
 }
 
-impl Scheduler for AnyScheduler {
-    fn changed(&mut self, backends: &Backends, change: Change) {
-        match self {
-            Self::RoundRobin(rr) => rr.changed(backends, change),
-        }
+/// The greatest common divisor; that of 0 and a number is the number.
+const fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
     }
-
-    fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
-        match self {
-            Self::RoundRobin(rr) => rr.pick(backends, flow),
-        }
-    }
+    a
 }

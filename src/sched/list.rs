@@ -8,7 +8,7 @@ use crate::bitset::Bitset;
 
 /// A position in the list. The head, where new backends go, has the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(u32);
+pub struct Place(pub(super) u32);
 
 impl Place {
     /// The position as an index, less than [`Backends::places`].
@@ -23,8 +23,12 @@ pub struct Entry {
     pub(crate) backend: Backend,
     pub(crate) active: u32,
     pub(crate) inactive: u32,
+    /// The last weight above 0, or 0 if it was added with that.
+    pub(crate) last_weight: u32,
     /// Held back from one pick, whatever its weight.
     pub(crate) excluded: bool,
+    /// It has had as many connections as it may have, and not few enough since.
+    pub(crate) overloaded: bool,
     /// It waits to be looked at, as it was removed and perhaps revived.
     pub(crate) buried: bool,
     /// It was removed, and the last look found no connection.
@@ -32,6 +36,46 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A connection was counted: it may be the last for now.
+    pub(crate) const fn counted(&mut self) {
+        let upper = self.backend.upper_threshold;
+        if upper > 0 && self.total() >= upper {
+            self.overloaded = true;
+        }
+    }
+
+    /// A connection is counted no more: there may be room again. Without a lower threshold, below three quarters
+    /// of the upper one.
+    pub(crate) const fn uncounted(&mut self) {
+        let (upper, lower) = (self.backend.upper_threshold, self.backend.lower_threshold);
+        let relieved = if lower > 0 {
+            self.total() < lower
+        } else if upper > 0 {
+            self.total() as u64 * 4 < upper as u64 * 3
+        } else {
+            true
+        };
+        if relieved {
+            self.overloaded = false;
+        }
+    }
+
+    /// What it is told anew. A raised or lifted upper threshold ends an overload; nothing else of it does.
+    pub(crate) fn set(&mut self, backend: Backend, added: bool) {
+        let upper = backend.upper_threshold;
+        if upper == 0 || upper > self.backend.upper_threshold {
+            self.overloaded = false;
+        }
+        if added || backend.weight > 0 {
+            self.last_weight = backend.weight;
+        }
+        self.backend = backend;
+    }
+
+    const fn total(&self) -> u32 {
+        self.active.saturating_add(self.inactive)
+    }
+
     /// Its address.
     pub const fn addr(&self) -> SocketAddr {
         self.backend.addr
@@ -40,6 +84,16 @@ impl Entry {
     /// Its weight.
     pub const fn weight(&self) -> u32 {
         self.backend.weight
+    }
+
+    /// Its weight when it last had one above 0; 0 if it was added with weight 0 and has had no other since.
+    pub const fn last_weight(&self) -> u32 {
+        self.last_weight
+    }
+
+    /// Whether it has had as many connections as its upper threshold allows, and not few enough since.
+    pub const fn overloaded(&self) -> bool {
+        self.overloaded
     }
 
     /// Connections that are open: the handshake begun, not yet closed by either side.
@@ -54,7 +108,7 @@ impl Entry {
 
     /// Whether a new connection may go to it.
     pub const fn usable(&self) -> bool {
-        self.backend.weight > 0 && !self.excluded
+        self.backend.weight > 0 && !self.excluded && !self.overloaded
     }
 }
 
@@ -147,8 +201,16 @@ impl Backends {
 
     /// A new slot for a backend, not yet in the list.
     pub(crate) fn create(&mut self, backend: Backend) -> BackendId {
-        let entry =
-            Entry { backend, active: 0, inactive: 0, excluded: false, buried: false, idle: false };
+        let entry = Entry {
+            backend,
+            active: 0,
+            inactive: 0,
+            last_weight: 0,
+            excluded: false,
+            overloaded: false,
+            buried: false,
+            idle: false,
+        };
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             (slot.place, slot.entry) = (None, entry);

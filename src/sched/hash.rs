@@ -1,0 +1,102 @@
+//! What the hashing algorithms share: how an address becomes a number, and a table that is dealt out.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::net::{IpAddr, SocketAddr};
+
+use super::{Backends, Flags, Place};
+
+/// The address in 32 bits, as the kernel folds it.
+pub(super) fn folded(ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => {
+            let words = u128::from(ip);
+            let word = |shift: u32| (words >> shift & 0xffff_ffff) as u32;
+            word(96) ^ word(64) ^ word(32) ^ word(0)
+        }
+    }
+}
+
+/// An end of a flow as the number that is hashed: the address, with the port if that is wanted.
+pub(super) fn number(end: SocketAddr, flags: Flags) -> u32 {
+    let port = if flags.port { u32::from(end.port()) } else { 0 };
+    folded(end.ip()).wrapping_add(port)
+}
+
+const VACANT: u32 = u32::MAX;
+
+/// Slots dealt out to places. Built when it is asked, if the list has changed in a way that matters.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    slots: Box<[u32]>,
+    stale: bool,
+}
+
+impl Table {
+    pub(super) fn new(size: usize) -> Self {
+        Self { slots: vec![VACANT; size].into(), stale: false }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.stale = true;
+    }
+
+    /// Deals the slots out again if the list has changed; `deal` finds them vacant.
+    pub(super) fn refresh(&mut self, deal: impl FnOnce(&mut Self)) {
+        if self.stale {
+            self.stale = false;
+            self.slots.fill(VACANT);
+            deal(self);
+        }
+    }
+
+    pub(super) fn set(&mut self, slot: usize, place: Place) {
+        self.slots[slot] = place.0;
+    }
+
+    pub(super) fn is_vacant(&self, slot: usize) -> bool {
+        self.slots[slot] == VACANT
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The place that has a slot, and whether the backend there is usable; `None` for a vacant slot.
+    pub(super) fn get(&self, backends: &Backends, slot: usize) -> Option<(Place, bool)> {
+        let place = Some(self.slots[slot]).filter(|place| *place != VACANT)?;
+        let place = backends.place_at(place as usize)?;
+        Some((place, backends.get(place).is_some_and(super::Entry::usable)))
+    }
+}
+
+/// The 256 slots of `sh` and `dh`.
+pub(super) const SLOTS: usize = 256;
+
+/// The slot of a number: the top eight bits of a multiplicative hash.
+const fn slot(number: u32) -> usize {
+    (number.wrapping_mul(0x61c8_8647) >> 24) as usize
+}
+
+/// The backend of a number's slot. If it is not usable and there may be another, the slots from the double of the first on are looked
+/// at, as the kernel does for `sh-fallback`.
+pub(super) fn look_up(
+    table: &Table,
+    backends: &Backends,
+    number: u32,
+    fallback: bool,
+) -> Option<Place> {
+    let first = slot(number);
+    let (place, usable) = table.get(backends, first)?;
+    if usable || !fallback {
+        return Some(place).filter(|_| usable);
+    }
+    for offset in 0..SLOTS {
+        let (place, usable) = table.get(backends, (2 * first + offset) % SLOTS)?;
+        if usable {
+            return Some(place);
+        }
+    }
+    None
+}

@@ -1,0 +1,27 @@
+//! `lc`: least connection.
+//!
+//! The usable backend with the least 256 · active + inactive connections; of several, the one nearest to the head of the
+//! list. The sum is of 32 bits and wraps, as in the kernel. Weights above 0 do not matter.
+
+use super::tree::{Key, Tree};
+use super::{Backends, Change, Entry, Place, Scheduler};
+use crate::backend::Flow;
+
+/// `lc`: the fewest connections.
+#[derive(Clone, Debug, Default)]
+pub struct LeastConnection(Tree);
+
+/// What `lc` and `wlc` count: an active connection is as heavy as 256 inactive ones.
+pub(super) const fn overhead(entry: &Entry) -> u32 {
+    entry.active().wrapping_mul(256).wrapping_add(entry.inactive())
+}
+
+impl Scheduler for LeastConnection {
+    fn changed(&mut self, backends: &Backends, change: Change) {
+        self.0.changed(backends, change, |entry| Key::new(entry, overhead(entry), 1));
+    }
+
+    fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
+        self.0.first(backends)
+    }
+}

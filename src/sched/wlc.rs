@@ -1,0 +1,24 @@
+//! `wlc`: weighted least connection.
+//!
+//! As [`lc`](super::LeastConnection), but the connections count per weight: the usable backend with the least
+//! (256 · active + inactive) / weight, exactly. With no connections at all, the one nearest to the head is
+//! picked whatever the weights.
+
+use super::lc::overhead;
+use super::tree::{Key, Tree};
+use super::{Backends, Change, Place, Scheduler};
+use crate::backend::Flow;
+
+/// `wlc`: the fewest connections per weight.
+#[derive(Clone, Debug, Default)]
+pub struct WeightedLeastConnection(Tree);
+
+impl Scheduler for WeightedLeastConnection {
+    fn changed(&mut self, backends: &Backends, change: Change) {
+        self.0.changed(backends, change, |entry| Key::new(entry, overhead(entry), entry.weight()));
+    }
+
+    fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
+        self.0.first(backends)
+    }
+}
