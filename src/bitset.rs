@@ -1,22 +1,29 @@
 //! A set of small integers that finds the next or previous member in a few loads at any fill.
 //!
 //! Sixty-four-ary: a bit of one level says whether a word of the level below has any bit. A search climbs
-//! until a word has a candidate and comes down again: at most two loads a level, four levels for 2^24.
+//! until a word has a candidate and comes down again: at most two loads a level.
 
 use alloc::vec::Vec;
 
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Bitset {
+/// Members below 64 to the `LEVELS`: how many levels there are is fixed, for loops over them to be unrolled.
+#[derive(Clone, Debug)]
+pub(crate) struct Bitset<const LEVELS: usize = 6> {
     /// `levels[0]` holds the members; the last level is one word.
-    levels: Vec<Vec<u64>>,
+    levels: [Vec<u64>; LEVELS],
     len: usize,
+}
+
+impl<const LEVELS: usize> Default for Bitset<LEVELS> {
+    fn default() -> Self {
+        Self { levels: [const { Vec::new() }; LEVELS], len: 0 }
+    }
 }
 
 const fn split(index: usize) -> (usize, usize) {
     (index / 64, index % 64)
 }
 
-impl Bitset {
+impl<const LEVELS: usize> Bitset<LEVELS> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let mut set = Self::default();
         set.grow(capacity);
@@ -41,28 +48,12 @@ impl Bitset {
 
     /// Makes room for members below `capacity`; members stay.
     pub(crate) fn grow(&mut self, capacity: usize) {
-        let mut words = capacity.div_ceil(64).max(1);
-        let mut level = 0;
-        loop {
-            if level == self.levels.len() {
-                let mut above = Vec::new();
-                if let Some(below) = self.levels.last() {
-                    // The former top becomes the first words of this level's summary.
-                    above.resize(below.len().div_ceil(64), 0);
-                    for (at, _) in below.iter().enumerate().filter(|(_, word)| **word != 0) {
-                        above[at / 64] |= 1 << (at % 64);
-                    }
-                }
-                self.levels.push(above);
+        let mut words = capacity;
+        for level in &mut self.levels {
+            words = words.div_ceil(64).max(1);
+            if level.len() < words {
+                level.resize(words, 0);
             }
-            if self.levels[level].len() < words {
-                self.levels[level].resize(words, 0);
-            }
-            if self.levels[level].len() == 1 {
-                return;
-            }
-            words = self.levels[level].len().div_ceil(64);
-            level += 1;
         }
     }
 
@@ -72,41 +63,37 @@ impl Bitset {
 
     pub(crate) fn contains(&self, index: usize) -> bool {
         let (word, bit) = split(index);
-        self.levels.first().and_then(|level| level.get(word)).is_some_and(|w| w >> bit & 1 == 1)
+        self.levels[0].get(word).is_some_and(|w| w >> bit & 1 == 1)
     }
 
     /// Adds a member; true if it was not there. Beyond the capacity nothing is added.
     pub(crate) fn insert(&mut self, index: usize) -> bool {
         let (word, bit) = split(index);
-        let Some(first) = self.levels.first_mut().and_then(|level| level.get_mut(word)) else {
-            return false;
-        };
-        if *first >> bit & 1 == 1 {
-            return false;
-        }
-        self.len += 1;
-        let mut was_empty = *first == 0;
-        *first |= 1 << bit;
+        let Some(members) = self.levels[0].get_mut(word) else { return false };
+        let added = *members >> bit & 1 == 0;
+        *members |= 1 << bit;
+        self.len += usize::from(added);
+        // All summaries, without a look whether there is need: that would be a coin's toss at many fills.
         let mut at = word;
-        for level in self.levels.iter_mut().skip(1) {
-            if !was_empty {
-                break;
-            }
+        for level in &mut self.levels[1..] {
             let (word, bit) = split(at);
-            was_empty = level[word] == 0;
             level[word] |= 1 << bit;
             at = word;
         }
-        true
+        added
     }
 
     /// Takes a member out; true if it was there.
     pub(crate) fn remove(&mut self, index: usize) -> bool {
-        if !self.contains(index) {
+        let (word, bit) = split(index);
+        let Some(members) = self.levels[0].get_mut(word) else { return false };
+        if *members >> bit & 1 == 0 {
             return false;
         }
+        *members &= !(1 << bit);
         self.len -= 1;
-        self.clear(0, index);
+        let empty = *members == 0;
+        self.refresh(word, empty);
         true
     }
 
@@ -117,28 +104,23 @@ impl Bitset {
             let (word, bit) = split(at);
             let end = (word * 64 + 64).min(to);
             let mask = u64::MAX << bit & u64::MAX >> (63 - (end - 1) % 64);
-            let Some(members) = self.levels.first_mut().and_then(|level| level.get_mut(word))
-            else {
-                return;
-            };
-            let gone = *members & mask;
+            let Some(members) = self.levels[0].get_mut(word) else { return };
+            self.len -= (*members & mask).count_ones() as usize;
             *members &= !mask;
-            self.len -= gone.count_ones() as usize;
-            if gone != 0 && *members == 0 {
-                self.clear(1, word);
-            }
+            let empty = *members == 0;
+            self.refresh(word, empty);
             at = end;
         }
     }
 
-    /// Clears a bit of a level, and those above it whose words are empty then.
-    fn clear(&mut self, height: usize, mut at: usize) {
-        for level in &mut self.levels[height..] {
+    /// Clears what the levels above say of a word of members, as far as that is empty.
+    fn refresh(&mut self, word: usize, mut empty: bool) {
+        let mut at = word;
+        for level in &mut self.levels[1..] {
             let (word, bit) = split(at);
-            level[word] &= !(1 << bit);
-            if level[word] != 0 {
-                break;
-            }
+            level[word] &= !(u64::from(empty) << bit);
+            // If the one below is not empty, this has its bit.
+            empty = level[word] == 0;
             at = word;
         }
     }
@@ -148,7 +130,7 @@ impl Bitset {
     pub(crate) fn next_absent(&self, from: usize) -> usize {
         let (mut word, bit) = split(from);
         let mut mask = u64::MAX << bit;
-        while let Some(members) = self.levels.first().and_then(|level| level.get(word)) {
+        while let Some(members) = self.levels[0].get(word) {
             let absent = !members & mask;
             if absent != 0 {
                 return word * 64 + absent.trailing_zeros() as usize;
@@ -179,7 +161,7 @@ impl Bitset {
 
     /// The greatest member that is at most `to`.
     pub(crate) fn prev(&self, to: usize) -> Option<usize> {
-        let last = self.levels.first()?.len() * 64 - 1;
+        let last = (self.levels[0].len() * 64).checked_sub(1)?;
         let mut at = to.min(last);
         for (height, level) in self.levels.iter().enumerate() {
             let (word, bit) = split(at);
@@ -220,7 +202,7 @@ mod tests {
             operations in prop::collection::vec((0_u8..8, 0_usize..300_000), 1..300),
             dense in prop::bool::ANY,
         ) {
-            let mut set = Bitset::with_capacity(if dense { 200 } else { 1 });
+            let mut set = Bitset::<4>::with_capacity(if dense { 200 } else { 1 });
             let mut model = BTreeSet::new();
             let mut capacity = if dense { 256 } else { 64 };
             for (kind, value) in operations {
@@ -260,7 +242,7 @@ mod tests {
     #[test]
     fn a_full_set_has_every_member() {
         for count in [0, 1, 63, 64, 65, 4_095, 4_096, 4_097, 262_145] {
-            let mut set = Bitset::full(count);
+            let mut set = Bitset::<3>::full(count);
             assert_eq!((set.len(), set.next_absent(0), set.next(count)), (count, count, None));
             for from in [0, count / 2, count.saturating_sub(1)] {
                 assert_eq!(set.next(from), Some(from).filter(|&from| from < count), "{count}");

@@ -5,11 +5,11 @@ use crate::bitset::Bitset;
 #[derive(Clone, Debug)]
 pub(super) struct Bitmap {
     /// The free slots: a search for a free one is then a search for a member.
-    free: Bitset,
+    free: Bitset<4>,
 }
 
 impl Bitmap {
-    /// The most slots: two MiB of bits.
+    /// The most slots, of four levels: two MiB of bits.
     pub(super) const MAX_SIZE: u64 = 1 << 24;
 
     /// Slots `0..size`, at most [`MAX_SIZE`](Self::MAX_SIZE), all free.

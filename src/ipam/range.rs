@@ -143,10 +143,12 @@ impl IpRange {
     }
 
     fn slot(&self, ip: IpAddr) -> Option<u64> {
-        let offset = match (self.net.addr(), ip) {
-            (IpAddr::V4(first), IpAddr::V4(ip)) => u32::from(ip).checked_sub(first.into())?.into(),
-            (IpAddr::V6(first), IpAddr::V6(ip)) => {
-                u64::try_from(u128::from(ip).checked_sub(first.into())?).ok()?
+        let offset = match (self.net, ip) {
+            (IpNet::V4(net), IpAddr::V4(ip)) => {
+                u64::from(u32::from(ip).checked_sub(net.addr().into())?)
+            }
+            (IpNet::V6(net), IpAddr::V6(ip)) => {
+                u64::try_from(u128::from(ip).checked_sub(net.addr().into())?).ok()?
             }
             _ => return None,
         };
@@ -155,14 +157,14 @@ impl IpRange {
 
     fn address(&self, slot: u64) -> IpAddr {
         // The slot is in the range, so neither sum can go past its last address.
-        match self.net.addr() {
-            IpAddr::V4(first) => {
+        match self.net {
+            IpNet::V4(net) => {
                 let offset = u32::try_from(slot + 1).unwrap_or(0);
-                IpAddr::V4(u32::from(first).wrapping_add(offset).into())
+                IpAddr::V4(u32::from(net.addr()).wrapping_add(offset).into())
             }
-            IpAddr::V6(first) => {
+            IpNet::V6(net) => {
                 let offset = u128::from(slot) + 1;
-                IpAddr::V6(u128::from(first).wrapping_add(offset).into())
+                IpAddr::V6(u128::from(net.addr()).wrapping_add(offset).into())
             }
         }
     }

@@ -45,20 +45,15 @@ impl Slots {
 
     /// Takes a slot; false if it is taken or out of range.
     pub(super) fn allocate(&mut self, slot: u64) -> bool {
-        let taken = slot < self.size
-            && match &mut self.layout {
-                Layout::Dense(layout) => layout.take(slot),
-                Layout::Sparse(layout) => layout.take(slot),
-            };
-        self.free[usize::from(slot >= self.offset)] -= u64::from(taken);
-        taken
+        slot < self.size && self.take(slot)
     }
 
     pub(super) fn allocate_next(&mut self) -> Option<u64> {
         let Range { start: from, end: to } = self.band([0, 0])?;
         let start = from + below(&mut self.rng, to - from);
-        let slot = self.search(start, to, &[]).or_else(|| self.search(from, to, &[]))?;
-        self.allocate(slot).then_some(slot)
+        let slot = self.next_free(start, to).or_else(|| self.next_free(from, to))?;
+        self.take(slot);
+        Some(slot)
     }
 
     /// Gives a slot back; false if it was free.
@@ -144,7 +139,7 @@ impl Slots {
             if start >= self.size {
                 return None;
             }
-            at = self.next_free(start).unwrap_or(self.size);
+            at = self.next_free(start, self.size).unwrap_or(self.size);
             Some(start..at)
         })
     }
@@ -166,7 +161,7 @@ impl Slots {
         let mut except = &except[except.partition_point(|&slot| slot < from)..];
         let mut at = from;
         loop {
-            let slot = self.next_free(at).filter(|&slot| slot < to)?;
+            let slot = self.next_free(at, to)?;
             match except.split_first() {
                 Some((&first, rest)) if first == slot => (except, at) = (rest, slot + 1),
                 _ => return Some(slot),
@@ -174,12 +169,23 @@ impl Slots {
         }
     }
 
-    fn next_free(&self, from: u64) -> Option<u64> {
+    /// The first free slot of `from..to`.
+    fn next_free(&self, from: u64, to: u64) -> Option<u64> {
         let next = match &self.layout {
             Layout::Dense(layout) => layout.next_free(from),
             Layout::Sparse(layout) => layout.next_free(from),
         };
-        next.filter(|&slot| slot < self.size)
+        next.filter(|&slot| slot < to)
+    }
+
+    /// Takes a slot of the range; false if it is taken.
+    fn take(&mut self, slot: u64) -> bool {
+        let taken = match &mut self.layout {
+            Layout::Dense(layout) => layout.take(slot),
+            Layout::Sparse(layout) => layout.take(slot),
+        };
+        self.free[usize::from(slot >= self.offset)] -= u64::from(taken);
+        taken
     }
 }
 

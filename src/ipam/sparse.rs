@@ -21,6 +21,8 @@ const fn at(slot: u64, level: usize) -> (u64, u64) {
     (at / 64, 1 << (at % 64))
 }
 
+// Calls that change or search are not inlined: the dense layout's, beside them, are short and would pay for their
+// registers.
 impl Sparse {
     /// Slots `0..size`, all free.
     pub(super) fn new(size: u64) -> Self {
@@ -33,6 +35,7 @@ impl Sparse {
     }
 
     /// Takes a slot; false if it is taken.
+    #[inline(never)]
     pub(super) fn take(&mut self, slot: u64) -> bool {
         let free = !self.has(slot);
         if free {
@@ -53,6 +56,7 @@ impl Sparse {
     }
 
     /// Gives a slot back; false if it was free.
+    #[inline(never)]
     pub(super) fn give(&mut self, slot: u64) -> bool {
         let Some(found) = self.level_of(slot) else { return false };
         let (word, bit) = at(slot, found);
@@ -71,6 +75,7 @@ impl Sparse {
     }
 
     /// The first free slot from one on; it may be beyond the last one of the range.
+    #[inline(never)]
     pub(super) fn next_free(&self, mut from: u64) -> Option<u64> {
         // Each round leaves a run of taken subtrees of one level behind: up the levels, and down again.
         while let Some(level) = self.level_of(from) {
