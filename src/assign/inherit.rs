@@ -9,13 +9,13 @@ pub(super) fn fill(old: &Service, new: &mut Service) {
     if has_cluster_ip(old) && has_cluster_ip(new) && new.cluster_ips == ClusterIps::Unassigned {
         new.cluster_ips = old.cluster_ips.clone();
     }
-    if has_node_ports(old) && has_node_ports(new) {
-        let mut used: BTreeSet<u16> = new.ports.iter().filter_map(|port| port.node_port).collect();
+    if has_node_ports(old) && wants_node_ports(new) {
+        let stated: BTreeSet<u16> = new.ports.iter().filter_map(|port| port.node_port).collect();
         for port in new.ports.iter_mut().filter(|port| port.node_port.is_none()) {
             let same = old.ports.iter().find(|old| old.name == port.name);
-            let same = same.and_then(|old| old.node_port).filter(|number| !used.contains(number));
-            port.node_port = same;
-            used.extend(same);
+            // Two ports may have shared a number, and do so still.
+            port.node_port =
+                same.and_then(|old| old.node_port).filter(|number| !stated.contains(number));
         }
     }
     if needs_health_check(old) && needs_health_check(new) {
@@ -79,6 +79,15 @@ fn has_cluster_ip(service: &Service) -> bool {
 
 pub(super) fn has_node_ports(service: &Service) -> bool {
     matches!(service.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer)
+}
+
+/// Whether ports that state no node port get one.
+pub(super) fn wants_node_ports(service: &Service) -> bool {
+    match service.kind {
+        ServiceKind::NodePort => true,
+        ServiceKind::LoadBalancer => service.load_balancer.allocate_node_ports != Some(false),
+        ServiceKind::ClusterIp | ServiceKind::ExternalName(_) => false,
+    }
 }
 
 pub(super) fn needs_health_check(service: &Service) -> bool {

@@ -3,19 +3,34 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::inherit::{has_node_ports, needs_health_check};
+use super::inherit::{has_node_ports, needs_health_check, wants_node_ports};
 use super::{Claim, Draft};
 use crate::field::Path;
-use crate::service::{Service, ServiceKind};
+use crate::service::Service;
+
+/// A port that leaves its node port open has the first that is stated for its number in another protocol.
+fn share(service: &mut Service) {
+    let mut stated: BTreeMap<u16, u16> = BTreeMap::new();
+    for port in &service.ports {
+        if let Some(number) = port.node_port {
+            stated.entry(port.port).or_insert(number);
+        }
+    }
+    for port in &mut service.ports {
+        port.node_port = port.node_port.or_else(|| stated.get(&port.port).copied());
+    }
+}
 
 impl Draft<'_> {
     pub(super) fn node_ports(&mut self, service: &mut Service) {
         let root = Path::root("spec");
         let list = root.field("ports");
         if has_node_ports(service) {
+            if self.old.is_none() && wants_node_ports(service) {
+                share(service);
+            }
             self.stated(service, &list);
-            let kept = service.load_balancer.allocate_node_ports == Some(false);
-            if service.kind == ServiceKind::NodePort || !kept {
+            if wants_node_ports(service) {
                 self.missing(service, &list);
             }
         } else {
@@ -63,22 +78,17 @@ impl Draft<'_> {
     /// The numbers that it leaves open.
     fn missing(&mut self, service: &mut Service, list: &Path<'_>) {
         let created = self.old.is_none();
-        let mut shared: BTreeMap<u16, u16> = BTreeMap::new();
-        for port in service.ports.iter().filter(|_| created) {
-            if let Some(number) = port.node_port {
-                shared.entry(port.port).or_insert(number);
-            }
-        }
+        let mut drawn: BTreeMap<u16, u16> = BTreeMap::new();
         for i in 0..service.ports.len() {
             let port = &service.ports[i];
             if port.node_port.is_some() {
                 continue;
             }
             let number = port.port;
-            let same = shared.get(&number).copied().filter(|_| created);
+            let same = drawn.get(&number).copied().filter(|_| created);
             let entry = list.index(i);
             let given = same.or_else(|| self.draw(service, &entry.field("nodePort")));
-            shared.extend(given.map(|given| (number, given)));
+            drawn.extend(given.map(|given| (number, given)));
             service.ports[i].node_port = given;
         }
     }
