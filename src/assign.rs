@@ -290,7 +290,10 @@ impl Assignment {
             takes: Vec::new(),
         };
         draft.families(&mut service);
-        draft.cluster_ips(&mut service);
+        if draft.report.is_empty() {
+            // Otherwise there would be mistakes that follow from those before.
+            draft.cluster_ips(&mut service);
+        }
         draft.node_ports(&mut service);
         draft.balancer(&mut service);
         let Draft { report, warnings, takes, .. } = draft;

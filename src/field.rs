@@ -178,6 +178,10 @@ impl fmt::Display for Path<'_> {
 pub(crate) struct Report(Vec<FieldError>);
 
 impl Report {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn into_errors(self) -> Vec<FieldError> {
         self.0
     }

@@ -68,7 +68,6 @@ impl Draft<'_> {
         if policy == IpFamilyPolicy::RequireDualStack && self.pools.families.len() < 2 {
             let detail = "the cluster has one family only";
             self.report.invalid(&path, &policy.as_str(), detail);
-            return;
         }
         let list = root.field("ipFamilies");
         for (i, family) in families.iter().enumerate() {
@@ -94,12 +93,12 @@ impl Draft<'_> {
         self.old.filter(|old| !matches!(old.kind, ServiceKind::ExternalName(_)))
     }
 
-    /// A Service that prefers two families and stays as it was does so even if the cluster's families change.
+    /// A Service that says that it prefers two families and stays as it was does so even if the cluster's families change.
     fn is_left_alone(&self, service: &Service) -> bool {
         let prefer = Some(IpFamilyPolicy::PreferDualStack);
         self.old.is_some_and(|old| {
             old.ip_family_policy == prefer
-                && service.ip_family_policy.or(prefer) == prefer
+                && service.ip_family_policy == prefer
                 && old.kind == service.kind
                 && old.cluster_ips == service.cluster_ips
                 && !service.ip_families.is_empty()
