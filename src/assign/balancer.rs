@@ -19,15 +19,23 @@ impl Draft<'_> {
         if service.kind != ServiceKind::LoadBalancer || !ours {
             return;
         }
-        let Some(pool) = &self.pools.load_balancer_ips else {
+        let pools = self.pools;
+        let Some(pool) = &pools.load_balancer_ips else {
             if let Some(ip) = wish {
                 self.warnings.ignored(&path, &ip, "there is no pool of load balancer addresses");
             }
             return;
         };
-        let stated = service.load_balancer.ingress.iter();
-        let own = |ip: &IpAddr| pool.owner(*ip) == Some(&service.name);
-        let mut have: Vec<IpAddr> = stated.filter_map(|ingress| ingress.ip).filter(own).collect();
+        // Those that it was given, of families that it still has; a pool that was made anew may not know of them.
+        let given = service.load_balancer.ingress.iter().filter_map(|ingress| ingress.ip);
+        let before = self.old.iter().flat_map(|old| &old.load_balancer.ingress);
+        let before: Vec<IpAddr> = before.filter_map(|ingress| ingress.ip).collect();
+        let own = |ip: &IpAddr| match pool.owner(*ip) {
+            Some(owner) => *owner == service.name,
+            None => before.contains(ip) && pool.check(*ip, &service.name).is_ok(),
+        };
+        let has = |ip: &IpAddr| service.ip_families.contains(&IpFamily::of(*ip));
+        let mut have: Vec<IpAddr> = given.filter(has).filter(own).collect();
         if let Some(ip) = wish.filter(|ip| !have.contains(ip)) {
             let wanted = service.ip_families.contains(&IpFamily::of(ip));
             let refused = match pool.check(ip, &service.name) {
@@ -37,7 +45,6 @@ impl Draft<'_> {
             };
             match refused {
                 None => {
-                    self.takes.push(Claim::LoadBalancerIp(ip));
                     have.retain(|other| IpFamily::of(*other) != IpFamily::of(ip));
                     have.push(ip);
                 }
@@ -52,13 +59,8 @@ impl Draft<'_> {
             if !pool.in_use().any(of_family) {
                 continue;
             }
-            let pool = self.pools.load_balancer_ips.as_ref();
-            let seed = self.next_seed();
-            match pool.and_then(|pool| pool.propose(seed, &[], of_family)) {
-                Some(ip) => {
-                    self.takes.push(Claim::LoadBalancerIp(ip));
-                    have.push(ip);
-                }
+            match pool.propose(self.next_seed(), &[], of_family) {
+                Some(ip) => have.push(ip),
                 None => {
                     let status = Path::root("status");
                     let detail = alloc::format!("no {family} address is free");
@@ -69,6 +71,8 @@ impl Draft<'_> {
         have.sort_by_key(|ip| {
             service.ip_families.iter().position(|family| *family == IpFamily::of(*ip))
         });
+        let new = have.iter().filter(|ip| pool.owner(**ip).is_none());
+        self.takes.extend(new.map(|ip| Claim::LoadBalancerIp(*ip)));
         let ingress = |ip: IpAddr| Ingress { ip: Some(ip), ..Ingress::default() };
         service.load_balancer.ingress = have.into_iter().map(ingress).collect();
     }
