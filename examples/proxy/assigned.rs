@@ -37,13 +37,18 @@ pub(crate) fn assigned(
             }
         }
     }
-    let earlier: BTreeMap<&ObjectName, &Service> =
+    let mut earlier: BTreeMap<&ObjectName, &Service> =
         earlier.iter().map(|service| (&service.name, service)).collect();
-    let known = services.iter().filter_map(|service| earlier.get(&service.object.name));
-    for (service, claim) in known.flat_map(|service| claims(service).map(|claim| (*service, claim)))
-    {
-        // Unless somebody states it now.
-        let _ = pools.allocate(claim, &service.name, NOW);
+    for Located { object, .. } in &services {
+        let Some(before) = earlier.get(&object.name).copied() else { continue };
+        if claims(before).any(|claim| pools.allocate(claim, &object.name, NOW).is_err()) {
+            // Somebody states it now: the Service is as good as new.
+            let stated: Vec<Claim> = claims(object).collect();
+            for claim in claims(before).filter(|claim| !stated.contains(claim)) {
+                pools.release(claim, &object.name, NOW);
+            }
+            earlier.remove(&object.name);
+        }
     }
     let mut done = Vec::new();
     let rest = services.into_iter().filter(|service| !refused.contains(&service.object.name));

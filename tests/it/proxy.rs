@@ -448,7 +448,8 @@ spec: { ports: [{ <<: *base, name: dns }] }
     assert!(errors[1].contains(&format!("document 6 (line {}): Servce", last + 4)), "{errors:#?}");
 }
 
-/// Addresses that nothing asks for are given out, and stay across a reload that adds a Service before the others.
+/// Addresses that nothing asks for are given out, and stay across a reload that adds a Service before the others;
+/// until another Service asks for one of them.
 #[test]
 fn given_addresses_stay() {
     let place = Place::new(3);
@@ -469,6 +470,15 @@ fn given_addresses_stay() {
         assert_eq!(given(&after, name), given(&before, name), "{name}");
     }
     assert_ne!(given(&after, "a"), given(&after, "m"));
+
+    let wanted = given(&after, "m");
+    let b = service("b").replace("spec:\n", &format!("spec:\n  clusterIP: {wanted}\n"));
+    place.write("all.yaml", &format!("{}{b}{}", service("m"), service("o")));
+    proxy.until("reloaded");
+    let last = proxy.until("demo backends");
+    assert_eq!(given(&last, "b"), wanted);
+    assert_ne!(given(&last, "m"), wanted);
+    assert_eq!(given(&last, "o"), given(&after, "o"));
 }
 
 fn fails(place: &Place) -> Vec<String> {
