@@ -56,7 +56,8 @@ impl Range for IpRange {
     }
 
     fn take(&mut self, ip: IpAddr) -> bool {
-        self.allocate(ip).is_ok()
+        // An error of a range that does not hold it would be made for nothing.
+        self.contains(ip) && self.allocate(ip).is_ok()
     }
 
     fn give_back(&mut self, ip: IpAddr) {
@@ -81,7 +82,7 @@ impl Range for PortRange {
     }
 
     fn take(&mut self, port: u16) -> bool {
-        self.allocate(port).is_ok()
+        self.contains(port) && self.allocate(port).is_ok()
     }
 
     fn give_back(&mut self, port: u16) {
@@ -125,7 +126,7 @@ pub enum PoolError<T: fmt::Display, O: fmt::Display> {
     },
 }
 
-/// Ranges used together, as the ServiceCIDRs of a cluster are: who has what, by owner.
+/// Ranges used together, as the `ServiceCIDR`s of a cluster are: who has what, by owner.
 ///
 /// ```
 /// use std::time::Duration;
@@ -302,18 +303,27 @@ impl<R: Range, O: Clone + Eq + fmt::Display> Pool<R, O> {
 
     /// Makes free what has rested long enough. Other calls that take `now` do so too.
     pub fn sweep(&mut self, now: Instant) {
-        while let Some(&(until, item)) = self.queue.front().filter(|(until, _)| *until <= now) {
+        while let Some(&(until, item)) = self.queue.front() {
+            let rests = self.rests(until, item);
+            if rests && until > now {
+                return;
+            }
             self.queue.pop_front();
-            if self.resting.get(&item).is_some_and(|(rests_until, _)| *rests_until == until) {
+            if rests {
                 self.resting.remove(&item);
                 self.ranges.iter_mut().for_each(|member| member.range.give_back(item));
             }
         }
     }
 
+    /// Whether an entry of the queue is not of a rest that has ended early.
+    fn rests(&self, until: Instant, item: R::Item) -> bool {
+        self.resting.get(&item).is_some_and(|(rests_until, _)| *rests_until == until)
+    }
+
     /// When there is something to sweep again.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.queue.front().map(|(until, _)| *until)
+        self.queue.iter().find(|(until, item)| self.rests(*until, *item)).map(|(until, _)| *until)
     }
 
     /// Who has an item.
