@@ -254,7 +254,7 @@ impl Assignment {
     /// cluster's default; `PreferDualStack` and `RequireDualStack` add the second family where the cluster has it. A headless
     /// Service without selector has the families that it wants, whatever the cluster has.
     ///
-    /// **Cluster IPs.** One for each family: the one that is stated, or the next free one. Headless Services and ExternalNames
+    /// **Cluster IPs.** One for each family: the one that is stated, or the next free one. Headless Services and external names
     /// have none.
     ///
     /// **Node ports** are for NodePort and LoadBalancer Services (of the latter with `allocateLoadBalancerNodePorts: false`, only those
@@ -395,15 +395,12 @@ impl Draft<'_> {
             let seed = self.next_seed();
             let of_family =
                 |range: &crate::ipam::IpRange| IpFamily::of(range.net().addr()) == family;
-            match self.pools.cluster_ips.propose(seed, &ips, of_family) {
-                Some(ip) => {
-                    self.takes.push(Claim::ClusterIp(ip));
-                    ips.push(ip);
-                }
-                None => {
-                    let detail = alloc::format!("no {family} address is free");
-                    self.report.unavailable(&path.index(i), &detail);
-                }
+            if let Some(ip) = self.pools.cluster_ips.propose(seed, &ips, of_family) {
+                self.takes.push(Claim::ClusterIp(ip));
+                ips.push(ip);
+            } else {
+                let detail = alloc::format!("no {family} address is free");
+                self.report.unavailable(&path.index(i), &detail);
             }
         }
         if !ips.is_empty() {

@@ -178,7 +178,7 @@ impl fmt::Display for Path<'_> {
 pub(crate) struct Report(Vec<FieldError>);
 
 impl Report {
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

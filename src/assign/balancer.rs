@@ -59,13 +59,12 @@ impl Draft<'_> {
             if !pool.in_use().any(of_family) {
                 continue;
             }
-            match pool.propose(self.next_seed(), &[], of_family) {
-                Some(ip) => have.push(ip),
-                None => {
-                    let status = Path::root("status");
-                    let detail = alloc::format!("no {family} address is free");
-                    self.warnings.unavailable(&status.field("loadBalancer"), &detail);
-                }
+            if let Some(ip) = pool.propose(self.next_seed(), &[], of_family) {
+                have.push(ip);
+            } else {
+                let status = Path::root("status");
+                let detail = alloc::format!("no {family} address is free");
+                self.warnings.unavailable(&status.field("loadBalancer"), &detail);
             }
         }
         have.sort_by_key(|ip| {
