@@ -1,6 +1,7 @@
 //! The integration tests, one module for each of the crate's, in one binary.
 
 mod affinity;
+mod assign;
 mod balancer;
 mod endpoints;
 mod index;
@@ -14,7 +15,9 @@ mod net;
 mod plan;
 #[cfg(feature = "serde")]
 mod pods;
+mod pool;
 mod proxy;
+mod repair;
 mod selectors;
 mod snapshot;
 mod sources;

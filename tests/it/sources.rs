@@ -24,6 +24,13 @@ const IP_BITMAP: &str = "pkg/registry/core/service/ipallocator/bitmap_test.go";
 const IP_ALLOCATOR: &str = "pkg/registry/core/service/ipallocator/ipallocator_test.go";
 const PORT_ALLOCATOR: &str = "pkg/registry/core/service/portallocator/allocator_test.go";
 
+const CIDR_ALLOCATOR: &str = "pkg/registry/core/service/ipallocator/cidrallocator_test.go";
+const IP_REPAIR: &str = "pkg/registry/core/service/ipallocator/controller/repair_test.go";
+const IP_ADDRESS_REPAIR: &str = "pkg/registry/core/service/ipallocator/controller/repairip_test.go";
+const PORT_REPAIR: &str = "pkg/registry/core/service/portallocator/controller/repair_test.go";
+const SERVICE_STORAGE: &str = "pkg/registry/core/service/storage/storage_test.go";
+const SERVICE_STRATEGY: &str = "pkg/registry/core/service/strategy_test.go";
+
 /// Tables that have to be named by a test.
 #[rustfmt::skip]
 const TABLES: &[Table] = &[
@@ -115,6 +122,22 @@ const TABLES: &[Table] = &[
     ("ranges", PORT_ALLOCATOR, "Test_calculateRangeOffset"),
     ("ranges", PORT_ALLOCATOR, "TestNodePortMetrics"),
     ("ranges", PORT_RANGE, "TestPortRange"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateMultiple"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateShadow"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateGrow"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateShrink"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateIPv6"),
+    ("ranges", CIDR_ALLOCATOR, "TestCIDRAllocateDualStack"),
+    ("assignment", SERVICE_STORAGE, "TestCreateInitIPFields"),
+    ("assignment", SERVICE_STORAGE, "TestNormalizeClusterIPs"),
+    ("assignment", SERVICE_STORAGE, "TestPatchAllocatedValues"),
+    ("assignment", SERVICE_STRATEGY, "TestDropTypeDependentFields"),
+    ("repair", IP_REPAIR, "TestRepairLeak"),
+    ("repair", IP_REPAIR, "TestRepairWithExisting"),
+    ("repair", IP_ADDRESS_REPAIR, "TestRepairServiceIP"),
+    ("repair", PORT_REPAIR, "TestRepairLeak"),
+    ("repair", PORT_REPAIR, "TestRepairWithExisting"),
+    ("repair", PORT_REPAIR, "TestCollectServiceNodePorts"),
     ("affinity", "roundrobin_test.go", "TestStickyLoadBalanceWorksWithMultipleEndpointsRemoveOne"),
     ("plan", "pkg/proxy/iptables/proxier_test.go", "TestNoEndpointsReject"),
 ];
