@@ -88,10 +88,11 @@ impl SliceTracker {
         expected == Some(None)
     }
 
-    /// A slice is seen that is not what was written last: its Service has to be looked at again.
+    /// A slice is seen that is newer than what was written last, or was not to be seen any more: its Service has to be
+    /// looked at again.
     pub fn is_news(&self, slice: &EndpointSlice) -> bool {
         let known = self.slices.get(&slice.service).and_then(|slices| slices.get(&slice.uid));
-        known.is_none_or(|generation| generation.is_some_and(|known| known != slice.generation))
+        known.is_none_or(|written| written.is_none_or(|written| slice.generation > written))
     }
 
     /// These slices of a Service are not the present ones: one is older than what was written, should be gone, or
