@@ -230,8 +230,7 @@ impl SliceWrites {
         if service.selector.is_empty() || matches!(service.kind, ServiceKind::ExternalName(_)) {
             return Self::default();
         }
-        let existing: Vec<&EndpointSlice> =
-            existing.into_iter().filter(|slice| slice.service == service.name).collect();
+        let existing: Vec<&EndpointSlice> = existing.into_iter().collect();
         pack::Packer::new(service, nodes, packing).writes(set, &existing)
     }
 

@@ -42,10 +42,11 @@ impl SliceWrites {
     where
         I: IntoIterator<Item = &'a EndpointSlice>,
     {
-        let existing: Vec<&EndpointSlice> =
-            existing.into_iter().filter(|slice| slice.service == *name).collect();
+        let existing: Vec<&EndpointSlice> = existing.into_iter().collect();
         let managed = |slice: &&&EndpointSlice| {
-            slice.managed_by == packing.managed_by && slice.deleted.is_none()
+            slice.service == *name
+                && slice.managed_by == packing.managed_by
+                && slice.deleted.is_none()
         };
         let mut own: Vec<&EndpointSlice> = existing.iter().filter(managed).copied().collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));

@@ -46,10 +46,11 @@ impl Names {
         hasher.write(service.as_str().as_bytes());
         let mut prefix = prefix(service.name());
         prefix.truncate(LONGEST_PREFIX);
+        let here = |name: &&ObjectName| name.namespace() == service.namespace();
         Self {
             namespace: service.namespace().into(),
             prefix,
-            taken: taken.into_iter().cloned().collect(),
+            taken: taken.into_iter().filter(here).cloned().collect(),
             next: hasher.finish() % SUFFIXES,
         }
     }

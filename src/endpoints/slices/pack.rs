@@ -38,13 +38,12 @@ impl<'a> Packer<'a> {
         set: &'a EndpointSet,
         existing: &[&'a EndpointSlice],
     ) -> SliceWrites {
-        let mut names = Names::new(
-            &self.service.name,
-            self.packing.seed,
-            existing.iter().map(|slice| &slice.name),
-        );
+        let taken = existing.iter().map(|slice| &slice.name);
+        let mut names = Names::new(&self.service.name, self.packing.seed, taken);
         let managed = |slice: &&&EndpointSlice| {
-            slice.managed_by == self.packing.managed_by && slice.deleted.is_none()
+            slice.service == self.service.name
+                && slice.managed_by == self.packing.managed_by
+                && slice.deleted.is_none()
         };
         let mut own: Vec<&EndpointSlice> = existing.iter().filter(managed).copied().collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));
