@@ -26,13 +26,11 @@ impl Quantity {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, suffix) = text.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        if !(1..=38).contains(&(whole.len() + fraction.len())) || fraction.contains('.') {
             return None;
         }
-        let mut digits = whole.bytes().chain(fraction.bytes());
-        let digits = digits.try_fold(0_u128, |sum, digit| {
-            sum.checked_mul(10)?.checked_add(u128::from(digit - b'0'))
-        })?;
+        let digits = whole.bytes().chain(fraction.bytes());
+        let digits = digits.fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'));
         let (binary, decimal) = scale(suffix)?;
         let power = decimal + 3 - i32::try_from(fraction.len()).ok()?;
         let factor = 10_u128.checked_pow(power.unsigned_abs());
@@ -40,10 +38,16 @@ impl Quantity {
             (0, _) => Some(0),
             (_, None) if power < 0 => Some(1),
             (_, None) => None,
-            (_, Some(factor)) => match digits.checked_mul(1 << binary) {
-                Some(scaled) if power < 0 => Some(scaled.div_ceil(factor)),
-                scaled => scaled.and_then(|scaled| scaled.checked_mul(factor)),
-            },
+            (_, Some(factor)) if power < 0 => {
+                // Without the twos that both have, the rest times the scale is of 107 bits at most.
+                let twos = binary.min(power.unsigned_abs());
+                let (scale, factor) = (1 << (binary - twos), factor >> twos);
+                let rest = (digits % factor * scale).div_ceil(factor);
+                (digits / factor).checked_mul(scale).map(|whole| whole.saturating_add(rest))
+            }
+            (_, Some(factor)) => {
+                digits.checked_mul(1 << binary).and_then(|scaled| scaled.checked_mul(factor))
+            }
         };
         Some(millis.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(u64::MAX))
     }
