@@ -29,9 +29,14 @@ impl EndpointSlice {
         let report = &mut Report::default();
         let meta = &self.metadata;
         let name = object_name(meta)?;
-        let family: Result<IpFamily, UnknownName> = self.address_type.parse();
-        let path = Path::root("addressType");
-        let family = understood(report, &path, &self.address_type, family);
+        let kind = &self.address_type;
+        let family: Result<IpFamily, UnknownName> = kind.parse();
+        // Of a slice of names only the endpoints are left out.
+        let family = if kind == "FQDN" && self.endpoints.is_empty() {
+            None
+        } else {
+            understood(report, &Path::root("addressType"), kind, family)
+        };
         let mut slice =
             endpoints::EndpointSlice::new(name, service(meta)?, family.unwrap_or(IpFamily::V4));
         slice.family = family;
