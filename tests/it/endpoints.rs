@@ -42,7 +42,7 @@ fn texts(set: &EndpointSet) -> Vec<String> {
     addrs.collect()
 }
 
-/// Kubernetes endpointslice `util/controller_utils_test.go`, `ShouldPodBeInEndpoints` with terminating pods.
+/// Kubernetes endpointslice `util/controller_utils_test.go`, `TestShouldPodBeInEndpoints`, with terminating pods.
 #[test]
 fn pods_that_count() {
     let rows: &[(&str, Phase, &[&str], bool, bool)] = &[
@@ -75,7 +75,7 @@ fn pods_that_count() {
     }
 }
 
-/// Kubernetes endpointslice `utils_test.go`, `podToEndpoint`; the rows without a test there follow from the
+/// Kubernetes endpointslice `utils_test.go`, `TestPodToEndpoint`; the rows without a test there follow from the
 /// rule ready = publish or (serving and not terminating).
 #[test]
 fn conditions() {
@@ -119,7 +119,7 @@ fn only_selected_pods_of_the_namespace() {
     assert!(resolve(&external, &pods).is_empty(), "an ExternalName has no endpoints");
 }
 
-/// Kubernetes endpointslice `utils_test.go`, `getAddressTypesForService`, and the addresses of the families.
+/// Kubernetes endpointslice `utils_test.go`, `TestSupportedServiceAddressType`, and the addresses of the families.
 #[test]
 fn families() {
     let both = ["1.2.3.4", "fd08::1", "1.2.3.5"];
@@ -155,7 +155,7 @@ fn families() {
     }
 }
 
-/// Kubernetes endpointslice `util/controller_utils_test.go`, `ShouldSetHostname`.
+/// Kubernetes endpointslice `util/controller_utils_test.go`, `TestShouldSetHostname`.
 #[test]
 fn hostnames() {
     let rows = [
@@ -245,7 +245,7 @@ fn init_containers_count_only_as_sidecars() {
     }
 }
 
-/// Kubernetes endpointslice `reconciler_test.go`: pods whose node is not known.
+/// Kubernetes endpointslice `reconciler_test.go`, `TestReconcilerPodMissingNode`.
 #[test]
 fn a_pod_on_an_unknown_node_waits_unless_published() {
     let mut zoned = Node::new("node-1".parse().expect("a name"));

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use svcplane::field::FieldErrorKind;
 use svcplane::k8s::{
-    ClientIpConfig, Condition, Container, ContainerPort, EndpointAddress, EndpointPort,
-    EndpointSlice, EndpointSubset, Endpoints, IntOrString, LoadBalancerIngress, Node, NodeAddress,
-    ObjectMeta, ObjectReference, Pod, PodIp, Service, ServicePort, SessionAffinityConfig,
-    SliceEndpoint, SlicePort,
+    ClientIpConfig, Condition, Container, ContainerPort, EndpointAddress, EndpointHints,
+    EndpointPort, EndpointSlice, EndpointSubset, Endpoints, ForNode, ForZone, IntOrString,
+    LoadBalancerIngress, Node, NodeAddress, ObjectMeta, ObjectReference, OwnerReference, Pod,
+    PodIp, Service, ServicePort, SessionAffinityConfig, SliceEndpoint, SlicePort,
 };
 use svcplane::service::ServiceKind;
 
@@ -26,6 +26,33 @@ fn ingress(ip: &str) -> LoadBalancerIngress {
     let mut ingress = LoadBalancerIngress::default();
     ingress.ip = ip.into();
     ingress
+}
+
+/// Kubernetes apimachinery `pkg/util/intstr/intstr_test.go`, `TestParse`: a decimal of 32 bits is a number. The others:
+/// Go's `strconv.ParseInt`.
+#[test]
+fn int_or_string_of_text() {
+    for (text, expected) in [
+        ("0", Some(0)),
+        ("2147483647", Some(i32::MAX)),
+        ("-2147483648", Some(i32::MIN)),
+        ("2147483648", None),
+        ("-2147483649", None),
+        ("80", Some(80)),
+        ("+80", Some(80)),
+        ("0080", Some(80)),
+        ("", None),
+        ("http", None),
+        ("80%", None),
+        (" 80", None),
+        ("8_0", None),
+        ("0x50", None),
+        ("+-1", None),
+        ("8.0", None),
+    ] {
+        let expected = expected.map_or_else(|| text.into(), IntOrString::Int);
+        assert_eq!(text.parse(), Ok(expected), "{text:?}");
+    }
 }
 
 /// A Service with one port, and what its defaults are expected to be.
@@ -895,14 +922,31 @@ impl Choices {
         address.ip = self.text(IPS);
         address.hostname = self.text(LABELS);
         address.node_name = self.maybe(LABELS);
-        address.target_ref = self.flag().then(|| {
-            let mut reference = ObjectReference::default();
-            reference.kind = self.text(&["Pod", "Node", ""]);
-            reference.namespace = self.text(&["default", "", "Bad"]);
-            reference.name = self.text(LABELS);
-            reference
-        });
+        address.target_ref = self.flag().then(|| self.reference());
         address
+    }
+
+    fn reference(&mut self) -> ObjectReference {
+        let mut reference = ObjectReference::default();
+        reference.kind = self.text(&["Pod", "Node", ""]);
+        reference.namespace = self.text(&["default", "", "Bad"]);
+        (reference.name, reference.uid) = (self.text(LABELS), self.text(LABELS));
+        reference
+    }
+
+    fn hints(&mut self) -> EndpointHints {
+        let mut hints = EndpointHints::default();
+        hints.for_zones = self.list(|c| {
+            let mut zone = ForZone::default();
+            zone.name = c.text(LABELS);
+            zone
+        });
+        hints.for_nodes = self.list(|c| {
+            let mut node = ForNode::default();
+            node.name = c.text(LABELS);
+            node
+        });
+        hints
     }
 
     fn endpoints(&mut self) -> Endpoints {
@@ -928,15 +972,36 @@ impl Choices {
     fn slice(&mut self) -> EndpointSlice {
         let mut slice = EndpointSlice::default();
         slice.metadata = self.meta();
+        let labels = [
+            ("kubernetes.io/service-name", &["web", "web", "Bad"][..]),
+            ("endpointslice.kubernetes.io/managed-by", &["", "me"]),
+            ("service.kubernetes.io/headless", &["", "x"]),
+        ];
+        for (label, values) in labels {
+            if self.index(4) < 3 {
+                slice.metadata.labels.insert(label.into(), self.text(values));
+            }
+        }
+        slice.metadata.generation = self.number().into();
+        slice.metadata.owner_references = self.list(|c| {
+            let mut owner = OwnerReference::default();
+            owner.kind = c.text(&["Service", "Endpoints"]);
+            (owner.name, owner.uid) = (c.text(LABELS), c.text(LABELS));
+            owner.controller = c.flag().then(|| c.flag());
+            owner
+        });
         slice.address_type = self.text(&["IPv4", "IPv6", "FQDN", "", "IP"]);
         slice.endpoints = self.list(|c| {
             let mut endpoint = SliceEndpoint::default();
             endpoint.addresses = c.texts(IPS);
             endpoint.conditions.ready = c.flag().then(|| c.flag());
+            endpoint.conditions.serving = c.flag().then(|| c.flag());
             endpoint.conditions.terminating = c.flag().then(|| c.flag());
             endpoint.hostname = c.maybe(LABELS);
+            endpoint.node_name = c.maybe(LABELS);
             endpoint.zone = c.maybe(LABELS);
-            endpoint.hints = c.flag().then(Default::default);
+            endpoint.target_ref = c.flag().then(|| c.reference());
+            endpoint.hints = c.flag().then(|| c.hints());
             endpoint
         });
         slice.ports = self.list(|c| {
@@ -944,6 +1009,7 @@ impl Choices {
             port.name = c.maybe(LABELS);
             port.protocol = c.maybe(PROTOCOLS);
             port.port = c.flag().then(|| c.number());
+            port.app_protocol = c.maybe(LABELS);
             port
         });
         slice
@@ -992,7 +1058,7 @@ fn exports_lose_nothing() {
 macro_rules! strategies {
     ($($kind:ident: $type:ty),*) => { $(
         fn $kind() -> impl Strategy<Value = $type> {
-            prop::collection::vec(any::<u8>(), 0..160)
+            prop::collection::vec(any::<u8>(), 0..240)
                 .prop_map(|bytes| Choices(bytes.into_iter()).$kind())
         }
     )* };
@@ -1027,6 +1093,16 @@ proptest! {
     #[test]
     fn what_a_node_exports_converts_to_itself(mirror in node()) {
         check_round_trip!(mirror, Node);
+    }
+
+    #[test]
+    fn what_endpoints_export_converts_to_itself(mirror in endpoints()) {
+        check_round_trip!(mirror, Endpoints);
+    }
+
+    #[test]
+    fn what_a_slice_exports_converts_to_itself(mirror in slice()) {
+        check_round_trip!(mirror, EndpointSlice);
     }
 
     #[test]
@@ -1087,6 +1163,7 @@ proptest! {
         let warnings = [
             service.convert().map(|c| c.warnings), pod.convert().map(|c| c.warnings),
             node.convert().map(|c| c.warnings), endpoints.convert().map(|c| c.warnings),
+            slice.convert().map(|c| c.warnings),
         ];
         for warning in warnings.into_iter().flatten().flatten() {
             prop_assert_eq!(warning.kind(), FieldErrorKind::Ignored, "{}", warning);

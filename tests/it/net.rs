@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
-use svcplane::net::{IpFamily, Protocol, SpecialAddress, parse_cidr, parse_ip, special_address};
+use svcplane::net::{
+    IpFamily, Protocol, SpecialAddress, parse_cidr, parse_cidr_strict, parse_ip, parse_ip_strict,
+    special_address,
+};
 
 /// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidIP` and `TestGetWarningsForIP`: what
 /// the legacy fields accept. The last four rows: Kubernetes utils' fork of Go's `net/ip.go`.
@@ -116,6 +119,102 @@ fn prefixes() {
         "fe80::1%eth0/64",
     ] {
         assert!(parse_cidr(text).is_err(), "{text:?} is accepted");
+    }
+}
+
+/// How many of the checks of a text accept it: what legacy fields accept, what they accept in strict mode, what new
+/// fields accept (the canonical form).
+fn accepted<T: Display>(text: &str, lenient: Option<T>, strict: Option<T>) -> usize {
+    match (lenient, strict) {
+        (None, None) => 0,
+        (Some(_), None) => 1,
+        (Some(_), Some(value)) if value.to_string() != text => 2,
+        (Some(_), Some(_)) => 3,
+        (None, Some(value)) => panic!("{text:?} is {value} in strict mode only"),
+    }
+}
+
+/// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidIP`, its three degrees of strictness; and
+/// `TestGetWarningsForIP`.
+#[test]
+fn strictness_of_addresses() {
+    for (text, expected) in [
+        ("1.2.3.4", 3),
+        ("0.0.0.0", 3),
+        ("255.255.255.255", 3),
+        ("1234::abcd", 3),
+        ("::", 3),
+        ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 3),
+        ("192.12.2.2", 3),
+        ("2001:db8::2", 3),
+        ("0:0:0:0:0:0:0:0", 2),
+        ("0001:002:03:4::", 2),
+        ("1234::ABCD", 2),
+        ("2001:db8:0:0::2", 2),
+        ("64:ff9b::192.0.2.33", 2),
+        ("1.1.1.01", 1),
+        ("::ffff:1.1.1.1", 1),
+        ("192.012.2.2", 1),
+        ("::ffff:192.12.2.2", 1),
+        ("::ffff:102:304", 1),
+        ("64:ff9b::192.0.2.033", 1),
+        ("", 0),
+        ("aaaaaaa", 0),
+        ("myhost.mydomain", 0),
+        ("1.2.3.0/24", 0),
+        ("1.2.3.400", 0),
+        ("-1.0.0.0", 0),
+        ("2001:db8::10005", 0),
+        ("1.2.3.4:80", 0),
+        ("[2001:db8::1]", 0),
+        ("[2001:db8::1]:80", 0),
+        ("example.com:80", 0),
+        ("1234::abcd%eth0", 0),
+        ("169.254.0.0%eth0", 0),
+    ] {
+        let found = accepted(text, parse_ip(text).ok(), parse_ip_strict(text).ok());
+        assert_eq!(found, expected, "{text:?}");
+    }
+}
+
+/// Kubernetes apimachinery `pkg/util/validation/ip_test.go`, `TestIsValidCIDR`, its three degrees of strictness; and
+/// `TestGetWarningsForCIDR`.
+#[test]
+fn strictness_of_prefixes() {
+    for (text, expected) in [
+        ("1.0.0.0/8", 3),
+        ("0.0.0.0/0", 3),
+        ("1.1.1.1/32", 3),
+        ("2001:4860:4860::/48", 3),
+        ("::/0", 3),
+        ("::1/128", 3),
+        ("192.12.2.0/24", 3),
+        ("2001:db8::/64", 3),
+        ("2a00:79e0:2:0::/64", 2),
+        ("2001:DB8::/64", 2),
+        ("1.1.01.0/24", 1),
+        ("::ffff:1.1.1.0/24", 1),
+        ("::ffff:1.1.1.0/120", 1),
+        ("1.2.3.4/24", 1),
+        ("2001:db8::1/64", 1),
+        ("192.168.0.0/016", 1),
+        ("192.012.2.0/24", 1),
+        ("192.12.2.0/024", 1),
+        ("::ffff:192.12.2.0/120", 1),
+        ("192.12.2.8/24", 1),
+        ("0.0.0.0/00", 1),
+        ("", 0),
+        ("aaaaaaa", 0),
+        ("1.2.3.4", 0),
+        ("192.168.0.1/healthz", 0),
+        ("192.168.0.1/0/99", 0),
+        ("192.168.0.0/-16", 0),
+        ("192.168.0.0/+16", 0),
+        ("1.2.3.0/33", 0),
+        ("fe80::%eth0/64", 0),
+    ] {
+        let found = accepted(text, parse_cidr(text).ok(), parse_cidr_strict(text).ok());
+        assert_eq!(found, expected, "{text:?}");
     }
 }
 
@@ -243,12 +342,20 @@ proptest! {
         }
         if let Ok(ip) = parse_ip(&text) {
             prop_assert_eq!(parse_ip(&ip.to_string()), Ok(ip));
+            prop_assert_eq!(parse_ip_strict(&ip.to_string()), Ok(ip));
             prop_assert_eq!(ip, ip.to_canonical());
             prop_assert!(parse_cidr(&text).is_err());
         }
         if let Ok(net) = parse_cidr(&text) {
             prop_assert_eq!(net, net.trunc());
             prop_assert_eq!(parse_cidr(&net.to_string()), Ok(net));
+            prop_assert_eq!(parse_cidr_strict(&net.to_string()), Ok(net));
+        }
+        if let Ok(ip) = parse_ip_strict(&text) {
+            prop_assert_eq!(parse_ip(&text), Ok(ip));
+        }
+        if let Ok(net) = parse_cidr_strict(&text) {
+            prop_assert_eq!(parse_cidr(&text), Ok(net));
         }
     }
 }

@@ -66,6 +66,7 @@ const TABLES: &[Table] = &[
     ("ports", TEXTS, "TestIsValidPortNum"),
     ("ports", INT_OR_STRING, "TestIntOrStringUnmarshalJSON"),
     ("ports", INT_OR_STRING, "TestIntOrStringMarshalJSON"),
+    ("ports", INT_OR_STRING, "TestParse"),
     ("ports", SLICE_UTILS, "TestFindPort"),
     ("ports", SLICE_UTILS, "TestGetEndpointPorts"),
     ("pods", PODS, "TestShouldPodBeInEndpoints"),
@@ -140,23 +141,6 @@ const TABLES: &[Table] = &[
     ("repair", PORT_REPAIR, "TestCollectServiceNodePorts"),
     ("affinity", "roundrobin_test.go", "TestStickyLoadBalanceWorksWithMultipleEndpointsRemoveOne"),
     ("plan", "pkg/proxy/iptables/proxier_test.go", "TestNoEndpointsReject"),
-];
-
-const RECONCILER: &str = "reconciler_test.go";
-const CONTROLLER: &str = "endpointslice_controller_test.go";
-const TRIGGER_TIME: &str = "util/trigger_time_tracker_test.go";
-const TRACKER: &str = "util/endpointslice_tracker_test.go";
-const TOPOLOGY: &str = "topologycache/topologycache_test.go";
-const TOPOLOGY_UTILS: &str = "topologycache/utils_test.go";
-const ENDPOINTS: &str = "pkg/controller/endpoint/endpoints_controller_test.go";
-const MIRRORING: &str = "pkg/controller/endpointslicemirroring/reconciler_test.go";
-const MIRRORING_UTILS: &str = "pkg/controller/endpointslicemirroring/utils_test.go";
-const MIRRORING_CONTROLLER: &str =
-    "pkg/controller/endpointslicemirroring/endpointslicemirroring_controller_test.go";
-
-/// Tables that a test may name, and that one has to name in the end.
-#[rustfmt::skip]
-const PENDING: &[Table] = &[
     ("slices", SLICE_UTILS, "TestSupportedServiceAddressType"),
     ("slices", SLICE_UTILS, "TestPodToEndpoint"),
     ("slices", SLICE_UTILS, "TestNewEndpointSlice"),
@@ -180,16 +164,17 @@ const PENDING: &[Table] = &[
     ("packing", RECONCILER, "TestReconcileEndpointSlicesRecreation"),
     ("packing", RECONCILER, "TestReconcileEndpointSlicesNamedPorts"),
     ("packing", RECONCILER, "TestReconcileMaxEndpointsPerSlice"),
+    ("packing", PODS, "TestEndpointsEqualBeyondHash"),
     ("sync", CONTROLLER, "TestSyncServiceWithSelector"),
     ("sync", CONTROLLER, "TestSyncServicePodSelection"),
     ("sync", CONTROLLER, "TestSyncServicePendingDeletion"),
     ("sync", CONTROLLER, "TestSyncServiceEndpointSlicePendingDeletion"),
     ("sync", CONTROLLER, "TestSyncServiceEndpointSliceLabelSelection"),
-    ("sync", CONTROLLER, "TestOnEndpointSliceUpdate"),
     ("sync", CONTROLLER, "TestSyncServiceMissing"),
     ("sync", CONTROLLER, "TestSyncServiceStaleInformer"),
     ("sync", CONTROLLER, "TestSyncService"),
-    ("sync", CONTROLLER, "TestPodUpdatesBatching"),
+    ("sync", CONTROLLER, "TestSyncServiceNoSelector"),
+    ("sync", CONTROLLER, "TestServiceExternalNameTypeSync"),
     ("changes of pods", PODS, "TestDetermineNeededServiceUpdates"),
     ("changes of pods", PODS, "Test_podChanged"),
     ("trigger time", TRIGGER_TIME, "TestNewServiceNoPods"),
@@ -204,6 +189,25 @@ const PENDING: &[Table] = &[
     ("slice tracker", TRACKER, "TestEndpointSliceTrackerStaleSlices"),
     ("slice tracker", TRACKER, "TestEndpointSliceTrackerDeletion"),
     ("slice tracker", TRACKER, "TestEndpointSliceTrackerDeleteService"),
+];
+
+const RECONCILER: &str = "reconciler_test.go";
+const CONTROLLER: &str = "endpointslice_controller_test.go";
+const TRIGGER_TIME: &str = "util/trigger_time_tracker_test.go";
+const TRACKER: &str = "util/endpointslice_tracker_test.go";
+const TOPOLOGY: &str = "topologycache/topologycache_test.go";
+const TOPOLOGY_UTILS: &str = "topologycache/utils_test.go";
+const ENDPOINTS: &str = "pkg/controller/endpoint/endpoints_controller_test.go";
+const MIRRORING: &str = "pkg/controller/endpointslicemirroring/reconciler_test.go";
+const MIRRORING_UTILS: &str = "pkg/controller/endpointslicemirroring/utils_test.go";
+const MIRRORING_CONTROLLER: &str =
+    "pkg/controller/endpointslicemirroring/endpointslicemirroring_controller_test.go";
+
+/// Tables that a test may name, and that one has to name in the end.
+#[rustfmt::skip]
+const PENDING: &[Table] = &[
+    ("sync", CONTROLLER, "TestOnEndpointSliceUpdate"),
+    ("sync", CONTROLLER, "TestPodUpdatesBatching"),
     ("hints", SLICE_UTILS, "Test_hintsEnabled"),
     ("hints", TOPOLOGY, "TestAddHints"),
     ("hints", TOPOLOGY, "TestSetNodes"),
