@@ -21,7 +21,6 @@ mod proxy;
 mod quantity;
 mod repair;
 mod selectors;
-mod selectors;
 mod slices;
 mod snapshot;
 mod sources;
