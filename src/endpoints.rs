@@ -75,7 +75,8 @@ pub struct Endpoint {
     pub ip: IpAddr,
     /// Its other addresses of the same family; DNS gives them out too. Defaults to none.
     pub other_ips: Vec<IpAddr>,
-    /// What the Service's ports are here, sorted; shared by the endpoints that agree. Defaults to none.
+    /// What the Service's ports are here, sorted; shared by the endpoints that agree. Of several with one name and
+    /// transport the first counts. Defaults to none.
     pub ports: Arc<[EndpointPort]>,
     /// What state it is in. Defaults to ready and serving.
     pub conditions: Conditions,
@@ -121,10 +122,16 @@ impl Endpoint {
 
     /// How much it can do for connections that arrive at a node, the less the more: it is ready, it serves while
     /// it goes, it serves; then whether it is on that node.
-    fn rank(&self, node: Option<&NodeName>) -> (bool, bool, bool, bool) {
+    fn rank(&self, node: Option<&NodeName>) -> (u8, bool) {
         let Conditions { ready, serving, terminating } = self.conditions;
+        let state = match (ready, serving, terminating) {
+            (true, ..) => 0,
+            (false, true, true) => 1,
+            (false, true, false) => 2,
+            (false, false, _) => 3,
+        };
         let local = node.is_some() && node == self.node.as_ref();
-        (!ready, !(serving && terminating), !serving, !local)
+        (state, !local)
     }
 }
 

@@ -51,7 +51,7 @@ impl Wish {
 }
 
 /// Gives hints to all the endpoints that a Service has, none of which has any.
-pub(super) fn assign(service: &Service, nodes: &Nodes, endpoints: &mut [Endpoint]) {
+pub(super) fn assign(service: &Service, nodes: &Nodes, endpoints: &mut Vec<Endpoint>) {
     let wish = Wish::of(service);
     if wish != Wish::Proportional {
         for endpoint in endpoints.iter_mut().filter(|endpoint| endpoint.conditions.ready) {
@@ -59,12 +59,14 @@ pub(super) fn assign(service: &Service, nodes: &Nodes, endpoints: &mut [Endpoint
         }
         return;
     }
+    // Whose turn it is follows from what they are, not from the order of the pods.
+    endpoints.sort_unstable();
+    endpoints.dedup();
     for family in [IpFamily::V4, IpFamily::V6] {
         let of_family = |endpoint: &&mut Endpoint| {
             endpoint.conditions.ready && IpFamily::of(endpoint.ip) == family
         };
         let mut ready: Vec<&mut Endpoint> = endpoints.iter_mut().filter(of_family).collect();
-        ready.sort_unstable();
         if let Some(shares) = Shares::new(nodes, ready.len()) {
             spread(&shares, &mut BTreeMap::new(), &mut ready);
         }

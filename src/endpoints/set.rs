@@ -333,7 +333,12 @@ impl Place {
                 duplicates.extend(others.iter().map(|other| hide(None, first, other)));
             }
             for entry in same {
-                stated.extend(entry.endpoint.ports.iter().map(|port| (port, entry)));
+                // Of several ports with one name the first counts.
+                let same_port = |a: &EndpointPort, b: &EndpointPort| {
+                    a.name == b.name && a.protocol == b.protocol
+                };
+                let ports = entry.endpoint.ports.chunk_by(same_port).filter_map(<[_]>::first);
+                stated.extend(ports.map(|port| (port, entry)));
             }
         }
         stated.sort_by(|(a, x), (b, y)| key(a).cmp(&key(b)).then_with(|| x.better(y, node)));

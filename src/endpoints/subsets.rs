@@ -52,6 +52,8 @@ pub struct Endpoints {
     pub name: ObjectName,
     /// The object's uid; empty if it has none. Defaults to empty.
     pub uid: Arc<str>,
+    /// Since when it is being deleted. Defaults to not at all.
+    pub deleted: Option<Timestamp>,
     /// Its labels. Defaults to none.
     pub labels: Labels,
     /// Its annotations. Defaults to none.
@@ -86,15 +88,19 @@ pub struct Address {
     pub target: Option<Reference>,
 }
 
+/// What makes two addresses the same, and how they are sorted: the text and the uid of the object behind; empty if
+/// there is none.
+type Key = (String, Arc<str>);
+
 impl Address {
     /// An address of which nothing else is known.
     pub const fn new(ip: IpAddr) -> Self {
         Self { ip, hostname: None, node: None, target: None }
     }
 
-    /// Addresses are the same by uid of the object behind them. As text, that is how they are sorted.
-    fn key(&self) -> (String, Option<Arc<str>>) {
-        (self.ip.to_string(), self.target.as_ref().map(|target| target.uid.clone()))
+    fn key(&self) -> Key {
+        let uid = self.target.as_ref().map(|target| target.uid.clone());
+        (self.ip.to_string(), uid.unwrap_or_default())
     }
 }
 
@@ -104,6 +110,7 @@ impl Endpoints {
         Self {
             name,
             uid: Arc::default(),
+            deleted: None,
             labels: Labels::default(),
             annotations: Labels::default(),
             subsets: Vec::new(),
@@ -177,15 +184,14 @@ impl Endpoints {
     }
 
     /// Brings the subsets into their canonical form: the same statements in any order and however cut give the same
-    /// subsets.
+    /// subsets, but for what several records of one address say differently: there the first counts.
     ///
     /// Ports that the same addresses have, ready or not alike, are in one subset. An address (by its text and its
-    /// target's uid) that is both ready and not for a port is not. Of several records of one address the first counts.
+    /// target's uid) that is both ready and not for a port is not.
     /// Addresses are sorted by text, those without target first, then by uid; ports and subsets by name.
     ///
     /// `DIFFERENCE`: Kubernetes sorts ports and subsets by a hash of Go's making.
     pub fn repack(&mut self) {
-        type Key = (String, Option<Arc<str>>);
         let mut records: BTreeMap<Key, Address> = BTreeMap::new();
         // `None` stands for the ports of addresses without any.
         let mut by_port: BTreeMap<Option<EndpointPort>, BTreeMap<Key, bool>> = BTreeMap::new();
@@ -197,12 +203,11 @@ impl Endpoints {
                 keys.push((address.key(), ready));
                 records.entry(address.key()).or_insert(address);
             }
-            let ports = subset.ports.into_iter().map(Some);
-            let portless = keys.is_empty() || ports.len() > 0;
-            for port in ports.chain((!portless).then_some(None)) {
-                if keys.is_empty() {
-                    continue;
-                }
+            if keys.is_empty() {
+                continue;
+            }
+            let portless = subset.ports.is_empty().then_some(None);
+            for port in subset.ports.into_iter().map(Some).chain(portless) {
                 let addresses = by_port.entry(port).or_default();
                 for (key, ready) in &keys {
                     *addresses.entry(key.clone()).or_insert(true) &= ready;
@@ -245,32 +250,37 @@ impl Endpoints {
         }
     }
 
-    /// Whether an object that is there says the same already, in canonical form: the subsets, the labels but for
+    pub(super) fn canonical(&self) -> Self {
+        let mut canonical = self.clone();
+        canonical.repack();
+        canonical
+    }
+
+    /// Whether an object that is there says the same already: the subsets (in whatever order), the labels but for
     /// `service.kubernetes.io/headless`, and whether it is truncated. Then the controller does not write.
     pub fn is_said_by(&self, current: &Self) -> bool {
         let labels = |endpoints: &Self| -> Labels {
             endpoints.labels.iter().filter(|(key, _)| *key != HEADLESS_LABEL).collect()
         };
-        self.subsets == current.subsets
+        self.canonical().subsets == current.canonical().subsets
             && labels(self) == labels(current)
             && self.annotations.get(OVER_CAPACITY) == current.annotations.get(OVER_CAPACITY)
     }
 }
 
 impl From<&Endpoints> for EndpointSet {
-    /// What its mirrored EndpointSlices would say: an address is ready or not by the list that it is in, and serves.
+    /// What its mirrored EndpointSlices would say, had they room for all: an address is ready or not by the list that it
+    /// is in (not, if it is in both), and serves.
     fn from(endpoints: &Endpoints) -> Self {
-        let subsets = endpoints.subsets.iter();
-        Self::new(endpoints.name.clone(), subsets.flat_map(Subset::endpoints))
+        let Endpoints { name, subsets, .. } = endpoints.canonical();
+        Self::new(name, subsets.iter().flat_map(Subset::endpoints))
     }
 }
 
 impl Subset {
-    /// The addresses as endpoints, those that are ready first.
+    /// The addresses of a canonical subset as endpoints, those that are ready first.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
-        let mut ports = self.ports.clone();
-        ports.sort_unstable();
-        let ports: Arc<[EndpointPort]> = ports.into();
+        let ports: Arc<[EndpointPort]> = self.ports.as_slice().into();
         let ready = self.addresses.iter().map(|address| (address, true));
         let not_ready = self.not_ready.iter().map(|address| (address, false));
         ready.chain(not_ready).map(move |(address, ready)| Endpoint {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::name::Names;
 use super::{EndpointSlice, Packing, RESERVED_LABELS, SliceWrites, TRIGGER_TIME};
-use crate::endpoints::{Endpoint, EndpointPort, Endpoints, Reference};
+use crate::endpoints::{Endpoint, EndpointPort, Endpoints, HEADLESS_LABEL, Reference};
 use crate::labels::Labels;
 use crate::name::ObjectName;
 use crate::net::IpFamily;
@@ -26,9 +26,9 @@ impl SliceWrites {
     /// selector, or if the Endpoints bear the label `endpointslice.kubernetes.io/skip-mirror: "true"` or are a leader
     /// election's, nothing is mirrored and slices that were mirrored go.
     ///
-    /// There is one slice for each family and list of ports, with the labels and annotations of the Endpoints. Of each
-    /// list of ports at most `max_endpoints` addresses are mirrored, ready ones first;
-    /// [`skipped`](Self::skipped) says how many are not.
+    /// There is one slice for each family and list of ports of the Endpoints in [canonical form](Endpoints::repack), with
+    /// their labels and annotations. Of each list of ports at most `max_endpoints` addresses are mirrored, ready ones first;
+    /// [`skipped`](Self::skipped) says how many are not. Endpoints that are being deleted get no new slices.
     ///
     /// `DIFFERENCE`: the slices say outright that endpoints serve and do not terminate, where Kubernetes leaves both
     /// unstated, which means the same.
@@ -108,6 +108,9 @@ impl<'a> Mirror<'a> {
                 writes.deletes.push(slice.name.clone());
             }
         }
+        if self.endpoints.deleted.is_some() {
+            creates.clear();
+        }
         for ((family, ports), wanted) in creates {
             let Some(name) = names.next() else { break };
             let blank = EndpointSlice::new(name, self.endpoints.name.clone(), family);
@@ -123,19 +126,15 @@ impl<'a> Mirror<'a> {
         skipped: &mut usize,
     ) -> BTreeMap<(IpFamily, Arc<[EndpointPort]>), Vec<Endpoint>> {
         let max = self.packing.max_endpoints.clamp(1, 1000);
-        let mut by_ports: BTreeMap<Arc<[EndpointPort]>, Vec<Endpoint>> = BTreeMap::new();
-        for endpoint in self.endpoints.subsets.iter().flat_map(super::super::Subset::endpoints) {
-            by_ports.entry(Arc::clone(&endpoint.ports)).or_default().push(endpoint);
-        }
         let mut groups: BTreeMap<_, Vec<Endpoint>> = BTreeMap::new();
-        for (ports, mut endpoints) in by_ports {
-            endpoints.sort_by_key(|endpoint| !endpoint.conditions.ready);
+        // In canonical form each list of ports is that of one subset.
+        for subset in self.endpoints.canonical().subsets {
+            let mut endpoints: Vec<Endpoint> = subset.endpoints().collect();
             *skipped += endpoints.len().saturating_sub(max);
             endpoints.truncate(max);
             endpoints.sort_unstable();
-            endpoints.dedup();
             for endpoint in endpoints {
-                let key = (IpFamily::of(endpoint.ip), Arc::clone(&ports));
+                let key = (IpFamily::of(endpoint.ip), Arc::clone(&endpoint.ports));
                 groups.entry(key).or_default().push(endpoint);
             }
         }
@@ -153,6 +152,7 @@ impl<'a> Mirror<'a> {
             uid: place.uid.clone(),
             generation: place.generation,
             managed_by: self.packing.managed_by.clone(),
+            headless: self.endpoints.labels.contains_key(HEADLESS_LABEL),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             owner: Some(Reference::new("Endpoints", &self.endpoints.name, &self.endpoints.uid)),
@@ -171,6 +171,8 @@ fn same(slice: &EndpointSlice, desired: &EndpointSlice) -> bool {
         endpoints
     };
     slice.labels == desired.labels
+        && slice.headless == desired.headless
+        && (slice.owner.is_none() || slice.owner == desired.owner)
         && slice.annotations == desired.annotations
         && sorted(slice) == desired.endpoints
 }

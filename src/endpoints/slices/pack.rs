@@ -239,6 +239,9 @@ impl<'a> Packer<'a> {
         for draft in drafts {
             match (draft.fate, draft.slice) {
                 (Fate::Keep, _) | (Fate::Delete, None) => {}
+                // Hints that were spread anew may have come out the same.
+                (Fate::Write, Some(slice))
+                    if slice.labels == self.labels && slice.endpoints == draft.written => {}
                 (Fate::Write, Some(slice)) => {
                     let annotations = slice.annotations.iter();
                     let annotations = annotations.filter(|(key, _)| *key != TRIGGER_TIME).collect();

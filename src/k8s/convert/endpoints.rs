@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::super::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
-use super::{Converted, object_name, optional, pairs, port_number, understood};
+use super::{Converted, object_name, optional, pairs, port_number, timestamp, understood};
 use crate::endpoints::{self, Address, Reference, Subset};
 use crate::field::{FieldError, Path, Report};
 use crate::net::parse_ip;
@@ -20,6 +20,8 @@ impl Endpoints {
         let report = &mut Report::default();
         let mut endpoints = endpoints::Endpoints::new(object_name(&self.metadata)?);
         endpoints.uid = self.metadata.uid.as_str().into();
+        endpoints.deleted =
+            timestamp(report, "deletionTimestamp", &self.metadata.deletion_timestamp);
         endpoints.labels = pairs(&self.metadata.labels);
         endpoints.annotations = pairs(&self.metadata.annotations);
         let root = Path::root("subsets");

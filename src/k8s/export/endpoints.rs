@@ -13,7 +13,8 @@ use super::{map, meta, text};
 use crate::endpoints::{self, HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 
 impl From<&endpoints::EndpointSlice> for EndpointSlice {
-    /// Ports have a name, an empty one if they are unnamed, and all conditions are stated.
+    /// Ports have a name, an empty one if they are unnamed, and all conditions are stated. A slice of no family is one of
+    /// names (`FQDN`), of which converting warns.
     fn from(slice: &endpoints::EndpointSlice) -> Self {
         let mut metadata = meta(&slice.name, &slice.uid, &slice.labels);
         metadata.generation = slice.generation;
@@ -75,6 +76,7 @@ impl From<&endpoints::Endpoints> for Endpoints {
     fn from(endpoints: &endpoints::Endpoints) -> Self {
         let mut metadata = meta(&endpoints.name, &endpoints.uid, &endpoints.labels);
         metadata.annotations = map(&endpoints.annotations);
+        metadata.deletion_timestamp = text(endpoints.deleted);
         Self { metadata, subsets: endpoints.subsets.iter().map(Into::into).collect() }
     }
 }
