@@ -1,10 +1,14 @@
-//! Any bytes as a manifest in JSON, through all three steps and back: no panic, and the way back is the identity.
+//! Any bytes as a manifest in JSON, through all three steps and back: no panic, and the way back is the identity. What comes of it
+//! together: the same whatever the order, and nothing to write once it is written.
 
 #![no_main]
 
+use std::collections::BTreeMap;
+
 use libfuzzer_sys::fuzz_target;
-use svcplane::endpoints::EndpointSet;
+use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Merged, Packing, SliceWrites};
 use svcplane::k8s::{self, Object};
+use svcplane::name::ObjectName;
 use svcplane::node::Nodes;
 use svcplane::plan::{LocalNode, Plan};
 use svcplane::pod::Pod;
@@ -12,56 +16,169 @@ use svcplane::service::Service;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(object) = serde_json::from_slice::<Object>(bytes) else { return };
-    let (mut services, mut pods) = (Vec::new(), Vec::new());
-    steps(object, &mut services, &mut pods);
+    let mut world = World::default();
+    world.take(object);
+    world.mirrored();
+    world.legacy();
+    let sets: Vec<EndpointSet> =
+        world.services.values().map(|service| world.endpoints_of(service)).collect();
     let node = LocalNode::new("node".parse().expect("a legal name"));
-    let sets: Vec<EndpointSet> = services
-        .iter()
-        .map(|service| EndpointSet::resolve(service, &pods, &Nodes::default()))
-        .collect();
-    let plan = Plan::new(&node, services.iter().zip(&sets));
-    let back = Plan::new(&node, services.iter().rev().zip(sets.iter().rev()));
-    let _ = (plan.conflicts().len(), back.conflicts().len());
+    let plan = Plan::new(&node, world.services.values().zip(&sets));
+    let back = Plan::new(&node, world.services.values().rev().zip(sets.iter().rev()));
+    assert_eq!(plan, back);
 });
 
-fn steps(object: Object, services: &mut Vec<Service>, pods: &mut Vec<Pod>) {
-    match object {
-        Object::Service(mut mirror) => {
-            mirror.set_defaults();
-            let _ = mirror.validate();
-            if let Ok(converted) = mirror.convert() {
-                let again = k8s::Service::from(&converted.object).convert().expect("a legal name");
-                assert_eq!(again.object, converted.object);
-                services.push(converted.object);
+/// The object again by way of its mirror.
+macro_rules! back {
+    ($mirror:ident, $object:expr) => {{
+        let object = $object;
+        let again = k8s::$mirror::from(&object).convert().expect("a legal name");
+        assert_eq!(again.object, object);
+        object
+    }};
+}
+
+type Slices = BTreeMap<ObjectName, EndpointSlice>;
+
+#[derive(Default)]
+struct World {
+    services: BTreeMap<ObjectName, Service>,
+    pods: BTreeMap<ObjectName, Pod>,
+    nodes: Nodes,
+    endpoints: BTreeMap<ObjectName, Endpoints>,
+    slices: Slices,
+}
+
+impl World {
+    fn take(&mut self, object: Object) {
+        match object {
+            Object::Service(mut mirror) => {
+                mirror.set_defaults();
+                let _ = mirror.validate();
+                if let Ok(converted) = mirror.convert() {
+                    let service = back!(Service, converted.object);
+                    self.services.insert(service.name.clone(), service);
+                }
             }
-        }
-        Object::Pod(mut mirror) => {
-            mirror.set_defaults();
-            let _ = mirror.validate();
-            if let Ok(converted) = mirror.convert() {
-                let again = k8s::Pod::from(&converted.object).convert().expect("a legal name");
-                assert_eq!(again.object, converted.object);
-                pods.push(converted.object);
+            Object::Pod(mut mirror) => {
+                mirror.set_defaults();
+                let _ = mirror.validate();
+                if let Ok(converted) = mirror.convert() {
+                    let pod = back!(Pod, converted.object);
+                    self.pods.insert(pod.name.clone(), pod);
+                }
             }
-        }
-        Object::Node(mirror) => {
-            let _ = mirror.validate();
-            let _ = mirror.convert();
-        }
-        Object::Endpoints(mut mirror) => {
-            mirror.set_defaults();
-            let _ = mirror.validate();
-            let _ = mirror.convert();
-        }
-        Object::EndpointSlice(mut mirror) => {
-            mirror.set_defaults();
-            let _ = mirror.validate();
-        }
-        Object::List(list) => {
-            for object in list.items {
-                steps(object, services, pods);
+            Object::Node(mirror) => {
+                let _ = mirror.validate();
+                if let Ok(converted) = mirror.convert() {
+                    self.nodes.insert(back!(Node, converted.object));
+                }
             }
+            Object::Endpoints(mut mirror) => {
+                mirror.set_defaults();
+                let _ = mirror.validate();
+                if let Ok(converted) = mirror.convert() {
+                    let endpoints = back!(Endpoints, converted.object);
+                    self.endpoints.insert(endpoints.name.clone(), endpoints);
+                }
+            }
+            Object::EndpointSlice(mut mirror) => {
+                mirror.set_defaults();
+                let _ = mirror.validate();
+                if let Ok(converted) = mirror.convert() {
+                    let slice = back!(EndpointSlice, converted.object);
+                    self.slices.insert(slice.name.clone(), slice);
+                }
+            }
+            Object::List(list) => list.items.into_iter().for_each(|object| self.take(object)),
+            _ => {}
         }
-        _ => {}
     }
+
+    /// What pods and slices say of a Service; its slices are written and looked at until nothing is to be written.
+    fn endpoints_of(&self, service: &Service) -> EndpointSet {
+        let resolved = EndpointSet::resolve(service, self.pods.values(), &self.nodes);
+        let stated = EndpointSet::merge(service.name.clone(), self.slices.values());
+        let mut merged = Merged::new(service.name.clone());
+        for slice in self.slices.values().rev() {
+            merged.insert(slice);
+        }
+        assert_eq!(*merged.set(), stated);
+        let set = resolved.clone().merged_with(&stated);
+        assert_eq!(stated.merged_with(&resolved), set);
+        for slice in self.slices.values() {
+            merged.remove(&slice.name);
+        }
+        assert!(merged.set().is_empty());
+        for node in [None, Some(&"node".parse().expect("a legal name"))] {
+            for duplicate in set.duplicates(node) {
+                assert_ne!(duplicate.kept, duplicate.hidden, "{duplicate}");
+            }
+        }
+
+        let mut packing = Packing::default();
+        packing.max_endpoints = 2;
+        let write = |slices: &Slices| {
+            SliceWrites::new(service, &set, &self.nodes, slices.values(), &packing)
+        };
+        settles(self.slices.clone(), write);
+        set
+    }
+
+    /// The slices that mirror each Endpoints say what these say.
+    fn mirrored(&self) {
+        for (name, endpoints) in &self.endpoints {
+            let packing = Packing::mirroring();
+            let write = |slices: &Slices| {
+                let service = self.services.get(name);
+                SliceWrites::mirror(name, service, Some(endpoints), slices.values(), &packing)
+            };
+            settles(self.slices.clone(), write);
+            let service = Service::new(name.clone());
+            let writes = SliceWrites::mirror(name, Some(&service), Some(endpoints), [], &packing);
+            if !writes.is_empty() && writes.skipped == 0 {
+                let merged = EndpointSet::merge(name.clone(), &writes.creates);
+                assert_eq!(merged, EndpointSet::from(endpoints));
+            }
+        }
+    }
+
+    /// The older objects, in canonical form once and for all.
+    fn legacy(&self) {
+        let resolve =
+            |service: &Service| Endpoints::resolve(service, self.pods.values(), service.created);
+        let resolved = self.services.values().filter_map(resolve);
+        for mut endpoints in resolved.chain(self.endpoints.values().cloned()) {
+            let before = endpoints.clone();
+            endpoints.repack();
+            assert!(endpoints.is_said_by(&before) && before.is_said_by(&endpoints));
+            let once = endpoints.clone();
+            endpoints.repack();
+            assert_eq!(endpoints, once);
+            endpoints.truncate();
+            back!(Endpoints, endpoints);
+        }
+    }
+}
+
+/// Writes until there is nothing to write.
+fn settles(mut slices: Slices, write: impl Fn(&Slices) -> SliceWrites) {
+    for _ in 0..8 {
+        let writes = write(&slices);
+        if writes.is_empty() {
+            return;
+        }
+        for slice in writes.creates {
+            let before = slices.insert(slice.name.clone(), back!(EndpointSlice, slice));
+            assert!(before.is_none(), "a name that is taken");
+        }
+        for slice in writes.updates {
+            let before = slices.insert(slice.name.clone(), back!(EndpointSlice, slice));
+            assert!(before.is_some(), "nothing to update");
+        }
+        for name in writes.deletes {
+            assert!(slices.remove(&name).is_some(), "nothing to delete");
+        }
+    }
+    panic!("there is always something to write");
 }

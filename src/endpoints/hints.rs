@@ -203,3 +203,173 @@ fn most<'a, 'z>(
 ) -> Option<(&'z Arc<str>, &'a mut i128)> {
     zones.iter_mut().rev().max_by_key(|(_, count)| **count).map(|(zone, count)| (*zone, count))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    use super::{Allocated, Share, Shares, spread, transfers};
+    use crate::endpoints::{Conditions, Endpoint};
+    use crate::node::{Node, Nodes, ZONE_LABEL};
+
+    const ZONES: [&str; 3] = ["a", "b", "c"];
+
+    /// What each of the zones a, b and c wants, in tenths of an endpoint, and the most that each may have.
+    fn shares(desired: &[i128], maximum: u64) -> Shares {
+        let share = |(zone, &desired): (&&str, _)| ((*zone).into(), Share { desired, maximum });
+        Shares { zones: ZONES.iter().zip(desired).map(share).collect(), unit: 10 }
+    }
+
+    /// How many each of the zones has, but for those that have none.
+    fn counts(zones: &[u64]) -> Allocated {
+        let counts = ZONES.iter().zip(zones).filter(|(_, count)| **count > 0);
+        counts.map(|(zone, count)| ((*zone).into(), *count)).collect()
+    }
+
+    /// A ready endpoint, in a zone (none if that is empty), with hints.
+    fn endpoint(zone: &str, hints: &[&str]) -> Endpoint {
+        let mut endpoint = Endpoint::new([10, 0, 0, 1].into());
+        endpoint.zone = (!zone.is_empty()).then(|| zone.into());
+        endpoint.hints.zones = hints.iter().map(|&zone| zone.into()).collect();
+        endpoint
+    }
+
+    fn unready(zone: &str, hints: &[&str]) -> Endpoint {
+        let conditions = Conditions { ready: false, ..Conditions::default() };
+        Endpoint { conditions, ..endpoint(zone, hints) }
+    }
+
+    /// Kubernetes endpointslice `topologycache/utils_test.go`, `Test_getGivingAndReceivingZones`. Where less than nothing is
+    /// allocated, everything is moved up until nothing is. The last two rows are not there.
+    #[test]
+    #[rustfmt::skip]
+    fn zones_that_give_and_receive() {
+        type Row = (&'static str, &'static [i128], &'static [u64], &'static [u64], &'static [u64]);
+        let rows: [Row; 11] = [
+            ("nothing", &[], &[], &[], &[]),
+            ("no need", &[12, 11, 10], &[1, 1, 1], &[], &[]),
+            ("own zone rather than a little better", &[51, 51, 58], &[16, 0, 0], &[10, 0, 0], &[0, 5, 5]),
+            ("to the zone that lacks most", &[50, 56, 54], &[16, 0, 0], &[11, 0, 0], &[0, 6, 5]),
+            ("from the zone that has most", &[50, 56, 54], &[0, 8, 8], &[0, 2, 3], &[5, 0, 0]),
+            ("more than wanted", &[50, 50, 50], &[6, 6, 6], &[], &[]),
+            ("less than nothing wanted", &[-50, -50, -50], &[6, 6, 6], &[], &[]),
+            ("-4, -3, -2 allocated", &[90, 90, 90], &[0, 1, 2], &[], &[]),
+            ("-40, 20, 20 allocated", &[450, 450, 450], &[0, 60, 60], &[0, 15, 15], &[30, 0, 0]),
+            ("half an endpoint on one side, one on the other", &[5, 5, 10], &[1, 1, 0], &[1, 0, 0], &[0, 0, 1]),
+            ("less than half an endpoint", &[46, 46, 12], &[5, 5, 0], &[], &[]),
+        ];
+        for (name, desired, have, giving, receiving) in rows {
+            let found = transfers(&shares(desired, 0), &counts(have));
+            assert_eq!(found, (counts(giving), counts(receiving)), "{name}");
+        }
+    }
+
+    /// Kubernetes endpointslice `topologycache/utils_test.go`, `Test_getHintsByZone`, an endpoint without `ready` condition
+    /// as one that is not. The last rows are not there.
+    #[test]
+    fn hints_that_stay() {
+        type Row<'a> = (&'a str, &'a [Endpoint], usize, u64, [u64; 3], bool);
+        let own = || endpoint("a", &["a"]);
+        let mixed = [own(), endpoint("a", &["b"]), endpoint("b", &["b"])];
+        let rows: [Row; 11] = [
+            ("nothing", &[], 0, 0, [0, 0, 0], true),
+            ("one", &[own()], 1, 3, [1, 0, 0], true),
+            (
+                "some not ready",
+                &[own(), unready("a", &["a"]), unready("a", &[])],
+                1,
+                3,
+                [1, 0, 0],
+                true,
+            ),
+            ("several zones", &mixed, 3, 3, [1, 1, 1], true),
+            ("a zone that there is not", &[endpoint("a", &["z"])], 1, 3, [1, 0, 0], false),
+            ("no hints", &[endpoint("a", &[])], 1, 3, [0, 0, 0], false),
+            ("too many", &[own(), own()], 1, 2, [1, 0, 0], false),
+            ("just enough", &[own(), own()], 1, 3, [1, 0, 0], true),
+            ("two zones for one", &[endpoint("a", &["a", "b"])], 2, 1, [0, 0, 0], true),
+            ("the second has none", &[own(), endpoint("a", &[])], 1, 3, [0, 0, 0], false),
+            ("one zone of two too often", &mixed, 3, 2, [0, 1, 0], false),
+        ];
+        for (name, endpoints, zones, maximum, before, stay) in rows {
+            let mut allocated = counts(&before);
+            let mut expected = allocated.clone();
+            assert_eq!(
+                shares(&[0; 3][..zones], maximum).keep(&mut allocated, endpoints),
+                stay,
+                "{name}"
+            );
+            let ready = endpoints.iter().filter(|endpoint| stay && endpoint.conditions.ready);
+            for zone in ready.flat_map(|endpoint| &endpoint.hints.zones) {
+                *expected.entry(Arc::clone(zone)).or_default() += 1;
+            }
+            assert_eq!(allocated, expected, "{name}");
+        }
+    }
+
+    /// Kubernetes endpointslice `topologycache/utils_test.go`, `Test_redistributeHints`, from shares that ask for as much; what
+    /// is allocated elsewhere counts. The last rows are not there.
+    #[test]
+    fn hints_to_other_zones() {
+        type Row<'a> = (&'a str, &'a [i128], [u64; 3], &'a [&'a str], &'a [&'a str]);
+        let rows: [Row; 6] = [
+            ("nothing", &[], [0; 3], &[], &[]),
+            ("one", &[0, 10], [0; 3], &["a"], &["b"]),
+            ("from one zone to two", &[10, 10, 10], [0; 3], &["a", "a", "a"], &["b", "c", "a"]),
+            ("one elsewhere already", &[10, 10, 10], [0, 1, 0], &["a", "a"], &["c", "a"]),
+            ("too many elsewhere", &[10, 20], [2, 0, 0], &["a"], &["b"]),
+            ("a zone that there is not", &[10, 10], [1, 0, 0], &["z"], &["b"]),
+        ];
+        for (name, desired, elsewhere, zones, hints) in rows {
+            let mut endpoints: Vec<Endpoint> =
+                zones.iter().map(|zone| endpoint(zone, &["stale"])).collect();
+            let mut ready: Vec<&mut Endpoint> = endpoints.iter_mut().collect();
+            assert!(spread(&shares(desired, 0), &mut counts(&elsewhere), &mut ready), "{name}");
+            let found: Vec<&str> =
+                endpoints.iter().map(|endpoint| &*endpoint.hints.zones[0]).collect();
+            assert_eq!(found, hints, "{name}");
+        }
+        let (mut known, mut unknown) = (endpoint("a", &[]), endpoint("", &[]));
+        let mut ready = [&mut known, &mut unknown];
+        assert!(!spread(&shares(&[10, 10], 0), &mut Allocated::new(), &mut ready));
+        assert_eq!(known.hints.zones.len(), 0);
+    }
+
+    /// CPUs by zone, endpoints; in thousandths, what each zone wants; the most that it may have. By hand from the rule: at
+    /// least what it wants over 1.2, rounded up, and no less wanted than that.
+    #[test]
+    #[rustfmt::skip]
+    fn shares_of_cpus() {
+        type Row = (&'static [u32], usize, Option<[&'static [i128]; 2]>);
+        let rows: [Row; 13] = [
+            (&[], 9, None),
+            (&[1000], 9, None),
+            (&[1, 1, 1], 2, None),
+            (&[1, 1, 1], 3, Some([&[1000, 1000, 1000], &[1, 1, 1]])),
+            (&[1, 1, 1], 4, None),
+            (&[1, 1, 1], 9, Some([&[3000, 3000, 3000], &[3, 3, 3]])),
+            // 6 / 1.2 is 5, and not a little more.
+            (&[1, 1], 12, Some([&[6000, 6000], &[7, 7]])),
+            (&[5000, 4500, 500], 20, Some([&[10_000, 9000, 1000], &[11, 10, 3]])),
+            (&[5000, 4500, 500], 10, Some([&[5000, 4500, 1000], &[5, 4, 1]])),
+            (&[45, 55], 2, Some([&[1000, 1100], &[1, 1]])),
+            (&[45, 55], 3, None),
+            (&[35, 35, 30], 10, Some([&[3500, 3500, 3000], &[4, 4, 4]])),
+            (&[u32::MAX, 1], 1000, Some([&[999_999, 1000], &[999, 166]])),
+        ];
+        for (cpus, endpoints, expected) in rows {
+            let nodes: Nodes = ZONES.iter().zip(cpus).map(|(zone, &cpu_millis)| {
+                let labels = [(ZONE_LABEL, *zone)].into_iter().collect();
+                Node { labels, cpu_millis, ready: true, ..Node::new(zone.parse().expect("a name")) }
+            }).collect();
+            let found = Shares::new(&nodes, endpoints).map(|shares| {
+                let thousandths = |share: &Share| share.desired * 1000 / shares.unit;
+                let zones = shares.zones.values();
+                (zones.clone().map(thousandths).collect(), zones.map(|share| i128::from(share.maximum)).collect())
+            });
+            let expected = expected.map(|[desired, maximum]| (desired.to_vec(), maximum.to_vec()));
+            assert_eq!(found, expected, "{cpus:?} {endpoints}");
+        }
+    }
+}

@@ -914,6 +914,9 @@ impl Choices {
             address
         });
         node.status.conditions = self.conditions();
+        let cpu = self.maybe(&["4", "3920m", "1n", "99e9", "-1", "", "x"]);
+        let cpu = cpu.map(|cpu| ("cpu".to_owned(), cpu.as_str().into()));
+        node.status.allocatable = cpu.into_iter().collect();
         node
     }
 
@@ -1057,7 +1060,7 @@ fn exports_lose_nothing() {
 
 macro_rules! strategies {
     ($($kind:ident: $type:ty),*) => { $(
-        fn $kind() -> impl Strategy<Value = $type> {
+        pub(super) fn $kind() -> impl Strategy<Value = $type> {
             prop::collection::vec(any::<u8>(), 0..240)
                 .prop_map(|bytes| Choices(bytes.into_iter()).$kind())
         }
