@@ -232,8 +232,10 @@ fn outcome(cluster: &str, old: Option<&str>, new: &str) -> String {
         Ok(assignment) => assignment,
         Err(errors) => return format!("! {}", paths(&errors)),
     };
-    let wish = new.load_balancer.requested_ip.map(Claim::LoadBalancerIp);
-    let stated: BTreeSet<Claim> = claims(&new).chain(wish).collect();
+    let balancer = &new.load_balancer;
+    let published = balancer.ingress.iter().filter_map(|ingress| ingress.ip);
+    let published = published.chain(balancer.requested_ip).map(Claim::LoadBalancerIp);
+    let stated: BTreeSet<Claim> = claims(&new).chain(published).collect();
     let takes = assignment.takes.iter();
     let drawn: Vec<Claim> = takes.filter(|claim| !stated.contains(claim)).copied().collect();
     let had = owned(&pools, &new.name);
