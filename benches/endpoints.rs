@@ -88,7 +88,9 @@ fn merge_slice(c: &mut Criterion) {
         let changed = made(&service, &nodes, &pods).swap_remove(at);
         assert_eq!((changed.name == slices[at].name, changed != slices[at]), (true, true));
         let mut merged = Merged::new(service.name.clone());
-        slices.iter().for_each(|slice| assert!(merged.insert(slice)));
+        for slice in &slices {
+            assert!(merged.insert(slice));
+        }
         group.bench_function(format!("one_of_{count}"), |b| {
             b.iter(|| {
                 assert!(merged.insert(black_box(&changed)));

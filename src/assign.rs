@@ -29,9 +29,11 @@
 //!
 //! Between plan and commit lies what makes several replicas safe: each writes the claims of its plan to the store that they
 //! share, every key under the condition that it is not there ([`Claim`] prints as a key), in one transaction. Who
-//! succeeds commits; who does not [learns](Pools::learn) whose the claim is and plans again, with another seed.
+//! succeeds commits; who does not [learns](Pools::learn) whose the claim is and plans again, with another seed. What a
+//! replica gives back rests in its own pools only: how long the store is to keep the key is the caller's business.
 //!
-//! Source: Kubernetes `pkg/registry/core/service/storage/alloc.go`, `strategy.go`. O(ports + log n), at any fill.
+//! Source: Kubernetes `pkg/registry/core/service/storage/alloc.go`, `strategy.go`. O(ports² + log n), at any fill of the
+//! pools.
 
 mod balancer;
 mod families;
@@ -42,6 +44,8 @@ mod repair;
 pub use repair::{Finding, Repair};
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -91,7 +95,7 @@ impl Pools {
     }
 
     /// Takes and gives back what an assignment says: everything, or nothing if something that it takes is not free any
-    /// more. Committing again what is committed changes nothing.
+    /// more. Committing again at once changes nothing; later, the Service may have got again what it gave back.
     ///
     /// # Errors
     ///
@@ -183,10 +187,12 @@ impl Pools {
             Claim::NodePort(port) => {
                 self.node_ports.check(port, owner).map_err(CommitError::NodePort)
             }
-            Claim::LoadBalancerIp(ip) => match &self.load_balancer_ips {
-                Some(pool) => pool.check(ip, owner).map_err(CommitError::LoadBalancerIp),
-                None => Ok(()),
-            },
+            Claim::LoadBalancerIp(ip) => {
+                let none = || Err(PoolError::NotInRange { item: ip, ranges: "none".into() });
+                let pool = self.load_balancer_ips.as_ref();
+                pool.map_or_else(none, |pool| pool.check(ip, owner))
+                    .map_err(CommitError::LoadBalancerIp)
+            }
         }
     }
 }
@@ -201,6 +207,16 @@ pub enum Claim {
     NodePort(u16),
     /// An address of its load balancer.
     LoadBalancerIp(IpAddr),
+}
+
+impl Claim {
+    /// The address or port as text.
+    fn value(self) -> String {
+        match self {
+            Self::ClusterIp(ip) | Self::LoadBalancerIp(ip) => ip.to_string(),
+            Self::NodePort(port) => port.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Claim {
@@ -245,9 +261,11 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Plans for a new Service, or for one that takes the place of `old`; both are taken to be
-    /// [valid](crate::k8s::Service::validate_update). The pools are as they are, and `seed` is what random starts
-    /// are made from: the same arguments give the same plan.
+    /// Plans for a new Service, or for one that takes the place of `old`. The pools are taken as they are
+    /// ([swept](Pools::sweep) or not), and `seed` is what random starts are made from: the same arguments give the same plan.
+    ///
+    /// A new Service is to be [validated](crate::k8s::Service::validate) before. An update is to be
+    /// [validated](crate::k8s::Service::validate_update) after, as the plan's `service`: what it leaves out is filled in here.
     ///
     /// **Families.** Without a policy the Service keeps its old one; a headless Service without selector is
     /// `RequireDualStack`, any other `SingleStack`. Families that are not stated follow from the addresses, then from the
@@ -287,6 +305,7 @@ impl Assignment {
             seed,
             report: Report::default(),
             warnings: Report::default(),
+            had: old.map(|old| claims(old).collect()).unwrap_or_default(),
             takes: Vec::new(),
         };
         draft.families(&mut service);
@@ -303,7 +322,8 @@ impl Assignment {
         }
         let keeps = held(&service, pools);
         let had = old.map(|old| held(old, pools)).unwrap_or_default();
-        let gives_back = had.into_iter().filter(|claim| !keeps.contains(claim)).collect();
+        let gives_back =
+            had.into_iter().filter(|claim| keeps.binary_search(claim).is_err()).collect();
         Ok(Self { service, takes, gives_back, warnings: warnings.into_errors() })
     }
 
@@ -319,7 +339,7 @@ impl Assignment {
 }
 
 /// What a Service says that it has, sorted.
-pub(super) fn held(service: &Service, pools: &Pools) -> Vec<Claim> {
+fn held(service: &Service, pools: &Pools) -> Vec<Claim> {
     let mut held: Vec<Claim> = claims(service).collect();
     if let Some(pool) = &pools.load_balancer_ips {
         // Others may have written addresses of theirs into the status.
@@ -348,15 +368,12 @@ struct Draft<'a> {
     seed: u64,
     report: Report,
     warnings: Report,
+    /// What the Service had before.
+    had: BTreeSet<Claim>,
     takes: Vec<Claim>,
 }
 
 impl Draft<'_> {
-    /// Whether the Service had something before.
-    fn had(&self, claim: Claim) -> bool {
-        self.old.is_some_and(|old| claims(old).any(|had| had == claim))
-    }
-
     /// Another seed for each thing that is drawn.
     fn next_seed(&mut self) -> u64 {
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -365,15 +382,21 @@ impl Draft<'_> {
 
     /// Takes what the Service states, unless it has it. An error is a mistake in the Service.
     fn take(&mut self, claim: Claim, service: &Service, path: &Path<'_>) {
-        if self.had(claim) || self.takes.contains(&claim) {
+        if self.takes.contains(&claim) {
+            return;
+        }
+        if self.had.contains(&claim) {
+            // It is not for an update to lose what the Service has, even if there is something wrong with it.
+            if let Some(other) = self.pools.owner(claim).filter(|owner| **owner != service.name) {
+                let detail = alloc::format!("it is allocated to {other} as well");
+                self.warnings.ignored(path, &claim.value(), &detail);
+            }
             return;
         }
         match self.pools.check(claim, &service.name) {
             Ok(()) => self.takes.push(claim),
             Err(error) => {
-                let value = alloc::format!("{claim}");
-                let value = value.split_once('/').map_or("", |(_, value)| value);
-                self.report.invalid(path, &value, &why(&error));
+                self.report.invalid(path, &claim.value(), &why(&error));
             }
         }
     }
@@ -409,7 +432,7 @@ impl Draft<'_> {
     }
 }
 
-fn why(error: &CommitError) -> alloc::string::String {
+fn why(error: &CommitError) -> String {
     match error {
         CommitError::ClusterIp(error) | CommitError::LoadBalancerIp(error) => {
             alloc::format!("{error}")

@@ -236,10 +236,10 @@ impl Kernel {
         input: &str,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
-        let (Some(client), Some(dst)) = (event.client, event.dst) else {
+        let (Some(client), Some(called)) = (event.client, event.dst) else {
             return Err(format!("{input}: expected client and dst"));
         };
-        let flow = Flow::new(addr(client), addr(dst));
+        let flow = Flow::new(addr(client), addr(called));
         let tcp = self.service.proto == "tcp";
         let known = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.flow == flow);
         let at = self.entries.iter().rposition(known);

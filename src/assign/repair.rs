@@ -39,6 +39,10 @@ const STRIKES: u8 = 3;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// The Services have to be as new as the pools: of a list that is older, what was given meanwhile looks leaked.
+///
+/// `DIFFERENCE`: the three strikes stand for the 60 s after which Kubernetes deletes an `IPAddress` whose Service is missing.
+///
 /// Source: Kubernetes `ipallocator/controller/{repair,repairip}.go`, `portallocator/controller/repair.go`.
 #[derive(Clone, Debug, Default)]
 pub struct Repair {

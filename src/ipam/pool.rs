@@ -29,6 +29,8 @@ pub trait Range: sealed::Sealed + fmt::Display {
     #[doc(hidden)]
     fn holds(&self, item: Self::Item) -> bool;
     #[doc(hidden)]
+    fn has(&self, item: Self::Item) -> bool;
+    #[doc(hidden)]
     fn take(&mut self, item: Self::Item) -> bool;
     #[doc(hidden)]
     fn give_back(&mut self, item: Self::Item);
@@ -55,6 +57,10 @@ impl Range for IpRange {
         self.contains(ip)
     }
 
+    fn has(&self, ip: IpAddr) -> bool {
+        Self::has(self, ip)
+    }
+
     fn take(&mut self, ip: IpAddr) -> bool {
         // An error of a range that does not hold it would be made for nothing.
         self.contains(ip) && self.allocate(ip).is_ok()
@@ -79,6 +85,10 @@ impl Range for PortRange {
 
     fn holds(&self, port: u16) -> bool {
         self.contains(port)
+    }
+
+    fn has(&self, port: u16) -> bool {
+        Self::has(self, port)
     }
 
     fn take(&mut self, port: u16) -> bool {
@@ -113,6 +123,12 @@ pub enum PoolError<T: fmt::Display, O: fmt::Display> {
         item: T,
         /// Who has it.
         owner: O,
+    },
+    /// It is taken, and by whom is not known: a range was restored and its owners not yet learnt.
+    #[error("{item} is already allocated, to whom is not known")]
+    Unowned {
+        /// What was asked for.
+        item: T,
     },
     /// It was given back a short while ago.
     #[error("{item} was given back by {owner} and rests")]
@@ -181,7 +197,7 @@ impl<R: Range, O: Clone + Eq + fmt::Display> Pool<R, O> {
     }
 
     /// Adds a range. What is taken in the pool already is taken in it too; what only the range knows to be taken has
-    /// no owner and stays taken. A range that is there already is in use again if it was drained; the new one is dropped.
+    /// no owner and stays taken until an owner is [learnt](Self::learn). A range that is there already is in use again if it was drained; the new one is dropped.
     pub fn add(&mut self, mut range: R) {
         if let Some(same) = self.ranges.iter_mut().find(|m| m.range.key() == range.key()) {
             same.draining = false;
@@ -257,7 +273,13 @@ impl<R: Range, O: Clone + Eq + fmt::Display> Pool<R, O> {
         }
         let mut in_use = self.in_use();
         if in_use.any(|range| range.holds(item)) {
-            return Ok(());
+            let mut ranges = self.ranges.iter();
+            let rests = self.resting.contains_key(&item);
+            return if !rests && ranges.any(|member| member.range.has(item)) {
+                Err(PoolError::Unowned { item })
+            } else {
+                Ok(())
+            };
         }
         let ranges: Vec<String> = self.in_use().map(|range| alloc::format!("{range}")).collect();
         let ranges = if ranges.is_empty() { "none".into() } else { ranges.join(", ") };

@@ -18,6 +18,7 @@ impl Place {
 }
 
 /// One backend with what the balancer knows of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub(crate) backend: Backend,

@@ -81,7 +81,7 @@ fn deal(table: &mut Table, backends: &Backends) {
         .filter(|(_, entry)| entry.last_weight() > 0)
         .take(SLOTS as usize)
         .map(|(place, entry)| {
-            let turns = (entry.last_weight() / gcd >> shift).max(1);
+            let turns = ((entry.last_weight() / gcd) >> shift).max(1);
             Walk::new(place, entry.addr(), turns)
         })
         .collect();

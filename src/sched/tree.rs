@@ -28,7 +28,6 @@ impl Key {
         if entry.usable() { Self { cost, weight } } else { Self::NONE }
     }
 
-    #[expect(clippy::cast_lossless, reason = "`From` is not const, and these widen")]
     const fn beats(self, other: Self) -> bool {
         (self.cost as u64) * (other.weight as u64) < (other.cost as u64) * (self.weight as u64)
     }
