@@ -42,6 +42,7 @@ type State = Vec<(String, u32, u32, u32, u32)>;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "as it is recorded")]
 struct Event {
     op: String,
     t_ms: u64,

@@ -305,7 +305,7 @@ fn docs_are_understood() {
 #[test]
 fn every_table_is_listed_once() {
     let mut seen = BTreeSet::new();
-    for (area, file, table) in TABLES.iter() {
+    for (area, file, table) in TABLES {
         assert!(file.ends_with("_test.go"), "{area}: {file} is no file of tests");
         assert!(seen.insert((file, table)), "{area}: {file}, {table} is listed twice");
     }
