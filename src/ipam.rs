@@ -41,8 +41,8 @@
 //! ```
 //!
 //! Source: Kubernetes `ipallocator`, `portallocator`, `allocator`. Up to 2²⁴ slots a call is O(levels of a 64-ary
-//! bitmap), at any fill, and memory is one bit per address; in larger ranges it is O(levels · log n) where n are
-//! the runs of taken addresses, and memory follows these.
+//! bitmap), at any fill, and memory is one bit per address. A larger range is a 64-ary tree of what is taken,
+//! in an ordered map for each of its at most 11 levels: a call is a few look-ups in these.
 
 mod bitmap;
 mod bytes;

@@ -6,6 +6,7 @@
 //! full subtree at once.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 
 #[derive(Clone, Debug)]
@@ -37,11 +38,11 @@ impl Sparse {
     /// Takes a slot; false if it is taken.
     #[inline(never)]
     pub(super) fn take(&mut self, slot: u64) -> bool {
-        let free = !self.has(slot);
-        if free {
-            self.set(slot, 0);
-        }
-        free
+        let within = self.levels.iter().enumerate().skip(1).any(|(level, words)| {
+            let (word, bit) = at(slot, level);
+            words.get(&word).is_some_and(|bits| bits & bit != 0)
+        });
+        !within && self.set(slot, 0)
     }
 
     /// Takes the slots `from..to`, all free, with nothing taken behind them.
@@ -58,20 +59,24 @@ impl Sparse {
     /// Gives a slot back; false if it was free.
     #[inline(never)]
     pub(super) fn give(&mut self, slot: u64) -> bool {
-        let Some(found) = self.level_of(slot) else { return false };
-        let (word, bit) = at(slot, found);
-        if let Some(bits) = self.levels[found].get_mut(&word) {
-            *bits &= !bit;
-            if *bits == 0 {
-                self.levels[found].remove(&word);
-            }
-        }
-        // The rest of the subtree is taken still.
-        for level in 0..found {
+        for level in 0..self.levels.len() {
             let (word, bit) = at(slot, level);
-            self.levels[level].insert(word, !bit);
+            let Entry::Occupied(mut entry) = self.levels[level].entry(word) else { continue };
+            if entry.get() & bit == 0 {
+                continue;
+            }
+            *entry.get_mut() &= !bit;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+            // The rest of the subtree is taken still.
+            for below in 0..level {
+                let (word, bit) = at(slot, below);
+                self.levels[below].insert(word, !bit);
+            }
+            return true;
         }
-        true
+        false
     }
 
     /// The first free slot from one on; it may be beyond the last one of the range.
@@ -117,17 +122,44 @@ impl Sparse {
         })
     }
 
-    /// Marks the subtree of a level with a slot in it as taken, and those above that are full by that.
-    fn set(&mut self, slot: u64, level: usize) {
+    /// Marks the subtree of a level with a slot in it as taken, and those above that are full by that; false if it was
+    /// marked.
+    fn set(&mut self, slot: u64, level: usize) -> bool {
         let top = self.levels.len() - 1;
         for level in level..=top {
             let (word, bit) = at(slot, level);
             let bits = self.levels[level].entry(word).or_insert(0);
+            if *bits & bit != 0 {
+                return false;
+            }
             *bits |= bit;
             if *bits != u64::MAX || level == top {
-                return;
+                break;
             }
             self.levels[level].remove(&word);
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BTreeMap, Sparse};
+
+    /// Also the bound of memory and of searches: a full subtree is one bit.
+    #[test]
+    fn what_is_taken_has_one_form() {
+        let (from, to) = (60, 3 * 4_096 + 70);
+        let mut run = Sparse::new(1 << 32);
+        run.take_run(from, to);
+        let words = |sparse: &Sparse| sparse.levels.iter().map(BTreeMap::len).sum::<usize>();
+        assert_eq!(words(&run), 5, "{run:?}"); // 60..64, 64..4096, two blocks of 4096, one of 64, six more
+        let mut one_by_one = Sparse::new(1 << 32);
+        assert!((from..to).rev().all(|slot| one_by_one.take(slot)));
+        assert_eq!(one_by_one.levels, run.levels);
+        assert!([from, 4_096, to - 1].into_iter().all(|slot| run.give(slot) && run.take(slot)));
+        assert_eq!(one_by_one.levels, run.levels);
+        assert!((from..to).all(|slot| run.give(slot)));
+        assert_eq!(words(&run), 0, "{run:?}");
     }
 }

@@ -431,10 +431,10 @@ impl<S: Subject> Model<S> {
 
     /// By a snapshot that somebody else wrote.
     fn take_run(&mut self, value: u64) {
+        let Some(from) = self.own(self.pick(value)) else { return };
         if self.taken.len() > 10_000 {
             self.taken.clear();
         }
-        let Some(from) = self.own(self.pick(value)) else { return };
         let length = [3, 64, 200, 1_000, 4_096 + 64][usize::try_from(value >> 40).unwrap() % 5];
         let from = if value >> 60 & 1 == 1 { from & !0xfff } else { from };
         self.taken.extend(from..from.saturating_add(length).min(self.size));
