@@ -10,7 +10,7 @@ use svcplane::balancer::{Balancer, Conn};
 use svcplane::sched::{Algorithm, Flags};
 use svcplane::time::Instant;
 
-use crate::Outcome;
+use super::Outcome;
 
 #[derive(Deserialize)]
 struct Recorded {

@@ -25,3 +25,28 @@ impl Scheduler for LeastConnection {
         self.0.first(backends)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    #[test]
+    fn the_sum_is_of_32_bits() {
+        let mut backends = Backends::default();
+        let id = backends.create(Backend::new(([10, 0, 0, 1], 80).into()));
+        let entry = backends.entry_mut(id).expect("created");
+        for (active, inactive, expected) in [
+            (0, 0, 0),
+            (1, 0, 256),
+            (3, 255, 1023),
+            ((1 << 24) - 1, 256, 0),
+            (1 << 24, 7, 7),
+            (u32::MAX, 257, 1),
+            (0, u32::MAX, u32::MAX),
+        ] {
+            (entry.active, entry.inactive) = (active, inactive);
+            assert_eq!(overhead(entry), expected, "{active} active, {inactive} inactive");
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The integration tests, one module for each of the crate's, in one binary.
 
+#[macro_use]
+mod sched_model;
+
 mod affinity;
 mod assign;
 mod balancer;
@@ -24,6 +27,7 @@ mod pool;
 mod proxy;
 mod quantity;
 mod repair;
+mod sched;
 mod selectors;
 mod slices;
 mod snapshot;
@@ -31,5 +35,7 @@ mod sources;
 mod subsets;
 mod sync;
 mod time;
+#[cfg(feature = "serde")]
+mod traces;
 mod update;
 mod validate;
