@@ -342,8 +342,9 @@ mod tests {
     #[rustfmt::skip]
     fn shares_of_cpus() {
         type Row = (&'static [u32], usize, Option<[&'static [i128]; 2]>);
-        let rows: [Row; 13] = [
+        let rows: [Row; 14] = [
             (&[], 9, None),
+            (&[1, 1], 0, None),
             (&[1000], 9, None),
             (&[1, 1, 1], 2, None),
             (&[1, 1, 1], 3, Some([&[1000, 1000, 1000], &[1, 1, 1]])),

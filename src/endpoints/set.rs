@@ -95,7 +95,7 @@ impl EndpointSet {
     }
 
     /// The endpoints, each once, by address and what is behind it.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> + Clone {
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.places.values().flat_map(Place::endpoints).map(|entry| &*entry.endpoint)
     }
 
@@ -305,7 +305,7 @@ impl Place {
     }
 
     /// The best statement about each endpoint.
-    fn endpoints(&self) -> impl Iterator<Item = &Entry> + Clone {
+    fn endpoints(&self) -> impl Iterator<Item = &Entry> {
         self.entries().chunk_by(Entry::same_endpoint).filter_map(<[Entry]>::first)
     }
 

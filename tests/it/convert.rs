@@ -220,6 +220,14 @@ fn one_bad_field_of_a_slice() {
         assert_eq!(found.object, without.convert().expect("a name").object, "{path}");
     }
 
+    for kind in ["FQDN", "IP", ""] {
+        let mut named = good();
+        named.address_type = kind.into();
+        let named = named.convert().expect("a name").object;
+        assert_eq!((named.family, named.ports().len()), (None, 2), "{kind}");
+        assert_eq!(EndpointSlice::from(&named).address_type, "FQDN", "{kind}");
+    }
+
     let mut lenient = good();
     lenient.endpoints[0].addresses = vec!["010.000.000.01".into(), "::ffff:10.0.0.2".into()];
     assert_eq!(converted(&lenient), converted(&good()), "as kube-proxy reads them");

@@ -540,6 +540,23 @@ fn hints_that_cannot_be_go() {
     assert_eq!(removed(&pods, &nodes), "s0");
 }
 
+/// Where CPUs decide, the hints that a set has do not.
+#[test]
+fn hints_of_the_set() {
+    let (nodes, pods) = cluster(&[("a", 1000, 1), ("b", 1000, 1)]);
+    let set = EndpointSet::resolve(&service(), &pods, &nodes);
+    let hinted = set.endpoints().map(|endpoint| with(endpoint.clone(), |e| set_hint(e, "z")));
+    let hinted = EndpointSet::new(set.service().clone(), hinted);
+    for (service, nodes, hints) in [
+        (service(), &nodes, &[("z", 2)][..]),
+        (auto(), &nodes, &[("a", 1), ("b", 1)]),
+        (auto(), &Nodes::default(), &[("-", 2)]),
+    ] {
+        let writes = write(&service, &hinted, nodes, &[], 100);
+        assert_eq!(counts(writes.creates[0].endpoints()), of(hints), "{hints:?}");
+    }
+}
+
 #[test]
 fn each_family_for_itself() {
     let (nodes, mut pods) = cluster(&[("a", 1000, 3), ("b", 1000, 1)]);

@@ -444,6 +444,8 @@ fn seen(set: &EndpointSet) -> (String, String) {
 #[derive(Clone, Debug)]
 enum Step {
     Insert(Box<EndpointSlice>),
+    /// A slice that is there says one thing less (or the first again), perhaps another more.
+    Edit(Index, Option<Index>, Box<Option<Endpoint>>),
     /// A slice that is there, but of another Service now.
     Relabel(Index),
     Remove(Index),
@@ -452,6 +454,8 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => any_slice().prop_map(|slice| Step::Insert(Box::new(slice))),
+        4 => (any::<Index>(), any::<Option<Index>>(), prop::option::of(any_endpoint()))
+            .prop_map(|(slice, less, more)| Step::Edit(slice, less, Box::new(more))),
         1 => any::<Index>().prop_map(Step::Relabel),
         2 => any::<Index>().prop_map(Step::Remove),
     ]
@@ -501,6 +505,21 @@ proptest! {
                     let changed = merged.insert(&slice);
                     slices.insert(slice.name.clone(), *slice);
                     changed
+                }
+                Step::Edit(index, less, more) => {
+                    let name = name(&format!("s{}", index.index(4)));
+                    let slice = slices.entry(name).or_insert_with_key(|name| {
+                        let mut slice = slice("s0", &["80"], &["10.0.0.1", "10.0.0.2"]);
+                        slice.name = name.clone();
+                        slice
+                    });
+                    let mut endpoints = slice.endpoints().to_vec();
+                    match less {
+                        Some(index) if !endpoints.is_empty() => drop(endpoints.remove(index.index(endpoints.len()))),
+                        _ => endpoints.extend(endpoints.first().cloned()),
+                    }
+                    slice.set_endpoints(slice.ports().to_vec(), endpoints.into_iter().chain(*more));
+                    merged.insert(slice)
                 }
                 Step::Relabel(index) => {
                     let name = name(&format!("s{}", index.index(4)));

@@ -174,11 +174,11 @@ fn canonical_form() {
 }
 
 /// Kubernetes `pkg/controller/endpoint/endpoints_controller_test.go`, `TestTruncateEndpoints`. The last rows are by hand from
-/// the rule: each subset its share, rounded up as long as there is room.
+/// the rule: each subset its share, rounded up as long as there is room; one of which nothing stays goes.
 #[test]
 fn truncation() {
     type Row<'a> = (&'a [usize], &'a [usize], &'a [usize], &'a [usize], bool);
-    let rows: [Row; 12] = [
+    let rows: [Row; 13] = [
         (&[], &[], &[], &[], false),
         (
             &[50, 100, 100, 100, 100],
@@ -209,6 +209,7 @@ fn truncation() {
         (&[0, 1], &[1000, 0], &[0, 1], &[999, 0], true),
         (&[1, 1, 1998], &[0; 3], &[1, 1, 998], &[0; 3], true),
         (&[999, 2], &[5, 5], &[999, 1], &[0, 0], true),
+        (&[1100, 0], &[0, 5], &[1000], &[0], true),
     ];
     for (ready, not_ready, kept, kept_not_ready, truncated) in rows {
         let ip = |i: usize| {
