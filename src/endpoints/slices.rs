@@ -214,7 +214,8 @@ impl SliceWrites {
     /// long as they fit, so that one endpoint more does not change them all.
     ///
     /// `DIFFERENCE`: which of several endpoints goes where is by address; in Kubernetes it is by chance. An endpoint whose
-    /// addresses change their order is written again; in Kubernetes it is not.
+    /// addresses change their order is written again; in Kubernetes it is not. One whose conditions are not stated, but
+    /// would be what they mean then, is not; in Kubernetes it is.
     ///
     /// O(endpoints · log endpoints), mostly comparisons in order.
     pub fn new<'a, I>(

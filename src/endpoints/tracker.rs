@@ -79,6 +79,8 @@ impl SliceTracker {
     }
 
     /// A slice is seen to be gone. False if that was not expected: then its Service has to be looked at again.
+    ///
+    /// `DIFFERENCE`: a slice that was never heard of is not expected to go; Kubernetes does not look again.
     pub fn deleted(&mut self, slice: &EndpointSlice) -> bool {
         let Some(slices) = self.slices.get_mut(&slice.service) else { return false };
         let expected = slices.remove(&slice.uid);

@@ -59,13 +59,14 @@ fn every_tenth_unready(_: &mut Service, pods: &mut Vec<Pod>) {
     pods.iter_mut().take(100).step_by(10).for_each(|pod| pod.ready = false);
 }
 
-/// Kubernetes endpointslice `reconciler_test.go`: `TestReconcileManyPods`, `TestReconcileEndpointSlicesSomePreexisting`,
-/// `TestReconcileEndpointSlicesSomePreexistingWorseAllocation`, `TestReconcileEndpointSlicesUpdating`,
-/// `TestReconcileEndpointSlicesServicesLabelsUpdating`, `TestReconcileEndpointSlicesServicesReservedLabels`,
-/// `TestReconcileEndpointSlicesRecycling` and `TestReconcileEndpointSlicesUpdatePacking`, in this order.
+/// Kubernetes endpointslice `reconciler_test.go`, in this order: `TestReconcileManyPods`,
+/// `TestReconcileEndpointSlicesSomePreexisting`, `TestReconcileEndpointSlicesSomePreexistingWorseAllocation`,
+/// `TestReconcileEndpointSlicesUpdating`, `TestReconcileEndpointSlicesServicesLabelsUpdating`,
+/// `TestReconcileEndpointSlicesServicesReservedLabels`, `TestReconcileEndpointSlicesRecycling` and
+/// `TestReconcileEndpointSlicesUpdatePacking`.
 #[test]
 #[rustfmt::skip]
-fn upstream_scenarios() {
+fn scenarios() {
     check(&[
         ("no slices", &[], 250, |_, _| {}, (3, 0, 0), &[50, 100, 100]),
         ("62 and 61 of 250", &[62, 61], 250, |_, _| {}, (1, 1, 0), &[61, 89, 100]),
@@ -89,7 +90,7 @@ fn upstream_scenarios() {
 /// slice that gets fullest, if it fits and is not itself a sliceful; else there are new slices.
 #[test]
 #[rustfmt::skip]
-fn other_scenarios() {
+fn scenarios_by_rule() {
     check(&[
         ("20 and 80, both written, and 15 more", &[20, 80], 115, every_tenth_unready, (0, 2, 0), &[20, 95]),
         ("and 25 more", &[20, 80], 125, every_tenth_unready, (0, 2, 0), &[25, 100]),
@@ -107,7 +108,8 @@ fn other_scenarios() {
         ("a pod goes", &[100, 50], 150, |_, pods| drop(pods.remove(0)), (0, 1, 0), &[50, 99]),
         ("one comes, one goes", &[100, 50], 151, |_, pods| drop(pods.remove(0)), (0, 1, 0), &[50, 100]),
         ("the last of a slice goes", &[100, 1], 101, |_, pods| drop(pods.pop()), (0, 0, 1), &[100]),
-        ("the last of a slice goes, too many come", &[100, 1], 151, |_, pods| drop(pods.remove(100)), (0, 1, 0), &[50, 100]),
+        ("the last of a slice goes, others come", &[100, 1], 151, |_, pods| drop(pods.remove(100)), (0, 1, 0),
+            &[50, 100]),
         ("all go", &[100, 50], 150, |_, pods| pods.clear(), (0, 1, 1), &[0]),
         ("more than a slice may hold", &[150], 151, |_, _| {}, (1, 0, 0), &[1, 150]),
         ("more than a slice may hold, one goes", &[150], 151, |_, pods| drop(pods.remove(0)), (1, 1, 0), &[1, 149]),
@@ -179,8 +181,8 @@ fn slices_of_other_types() {
     }
 }
 
-/// Kubernetes endpointslice `reconciler_test.go`, `TestReconcileEndpointSlicesRecreation`: slices of an earlier Service of
-/// the name go with it, and do not become the new one's.
+/// Kubernetes endpointslice `reconciler_test.go`, `TestReconcileEndpointSlicesRecreation`: slices of an earlier Service
+/// of the name go with it, and do not become the new one's.
 #[test]
 fn slices_of_earlier_services() {
     let existing = slice(&service(), "svc-0", &pods(1));
@@ -223,17 +225,18 @@ fn endpoints_said_twice() {
     assert_eq!((counts(&writes), lengths(&writes.updates)), ((0, 1, 0), vec![2]));
 }
 
+fn node(name: &str, zone: &str) -> Node {
+    let mut node = Node::new(name.parse().expect("a name"));
+    node.labels = Labels::from_iter([("topology.kubernetes.io/zone", zone)]);
+    (node.ready, node.cpu_millis) = (true, 1000);
+    node
+}
+
 /// Hints in proportion to CPUs that there cannot be, as an endpoint has no zone, are no reason to write; those of
 /// before go.
 #[test]
 fn hints_that_cannot_be() {
-    let node = |name: &str| {
-        let mut node = Node::new(name.parse().expect("a name"));
-        node.labels = Labels::from_iter([("topology.kubernetes.io/zone", name)]);
-        (node.ready, node.cpu_millis) = (true, 1000);
-        node
-    };
-    let nodes = Nodes::from_iter([node("a"), node("b")]);
+    let nodes = Nodes::from_iter([node("a", "a"), node("b", "b")]);
     let mut service = service();
     service.annotations = Labels::from_iter([("service.kubernetes.io/topology-mode", "Auto")]);
     let mut packing = Packing::default();
@@ -257,35 +260,35 @@ fn hints_that_cannot_be() {
     assert_eq!(counts(&writes), (0, 1, 0));
 }
 
-/// What is done to the pod, and whether its endpoint is another from then on.
-type EndpointRow = (&'static str, fn(&mut Pod), bool);
+/// What is done to the pod, or where it is, and whether its endpoint is another from then on.
+type EndpointRow = (&'static str, fn(&mut Pod, &mut Nodes), bool);
 
-/// Kubernetes endpointslice `util/controller_utils_test.go`, `TestEndpointsEqualBeyondHash`: the slice of an endpoint that
-/// differs is written, be it by its identity (addresses, hostname, name) or beyond that. What it says is then what the
-/// pod says.
+/// Kubernetes endpointslice `util/controller_utils_test.go`, `TestEndpointsEqualBeyondHash` (but for what is unstated):
+/// the slice of an endpoint that differs is written, be it by its identity (addresses, hostname, name) or beyond that.
+/// What it says is then what the pod says.
 #[test]
 fn endpoints_that_differ() {
-    let rows: [EndpointRow; 14] = [
-        ("nothing", |_| {}, false),
-        ("labels", |pod| pod.labels = Labels::from_iter([("app", "x"), ("more", "y")]), false),
-        ("the time of readiness", |pod| pod.ready_since = Some(Timestamp::default()), false),
-        ("the node", |pod| pod.node = Some("node-2".parse().expect("a name")), true),
-        ("the zone", |pod| pod.node = Some("node-3".parse().expect("a name")), true),
-        ("readiness", |pod| pod.ready = false, true),
-        ("deletion", |pod| pod.deleted = Some(Timestamp::default()), true),
-        ("the uid", |pod| pod.uid = "other".into(), true),
-        ("the name", |pod| pod.name = name("other"), true),
-        ("the hostname", |pod| pod.hostname = Some("other".parse().expect("a label")), true),
-        ("the subdomain", |pod| pod.subdomain = None, true),
-        ("the address", |pod| pod.ips = ips(&["10.1.0.1", "10.1.0.2"]), true),
-        ("an address less", |pod| pod.ips.truncate(1), true),
-        ("the order of addresses", |pod| pod.ips.reverse(), true),
+    let rows: [EndpointRow; 15] = [
+        ("nothing", |_, _| {}, false),
+        ("labels", |pod, _| pod.labels = Labels::from_iter([("app", "x"), ("more", "y")]), false),
+        ("the time of readiness", |pod, _| pod.ready_since = Some(Timestamp::default()), false),
+        ("the node", |pod, _| pod.node = Some("node-2".parse().expect("a name")), true),
+        (
+            "the node and the zone",
+            |pod, _| pod.node = Some("node-3".parse().expect("a name")),
+            true,
+        ),
+        ("the zone", |_, nodes| drop(nodes.insert(node("node-1", "b"))), true),
+        ("readiness", |pod, _| pod.ready = false, true),
+        ("deletion", |pod, _| pod.deleted = Some(Timestamp::default()), true),
+        ("the uid", |pod, _| pod.uid = "other".into(), true),
+        ("the name", |pod, _| pod.name = name("other"), true),
+        ("the hostname", |pod, _| pod.hostname = Some("other".parse().expect("a label")), true),
+        ("the subdomain", |pod, _| pod.subdomain = None, true),
+        ("the address", |pod, _| pod.ips = ips(&["10.1.0.1", "10.1.0.2"]), true),
+        ("an address less", |pod, _| pod.ips.truncate(1), true),
+        ("the order of addresses", |pod, _| pod.ips.reverse(), true),
     ];
-    let node = |name: &str, zone: &str| {
-        let mut node = Node::new(name.parse().expect("a name"));
-        node.labels = Labels::from_iter([("topology.kubernetes.io/zone", zone)]);
-        node
-    };
     let nodes = [("node-1", "a"), ("node-2", "a"), ("node-3", "b")];
     let nodes: Nodes = nodes.map(|(name, zone)| node(name, zone)).into_iter().collect();
     let packing = Packing::default();
@@ -297,7 +300,8 @@ fn endpoints_that_differ() {
     let existing = write_with(&service(), &pods, &nodes, &[], &packing).creates;
     for (name, change, expected) in rows {
         let mut pods = pods.clone();
-        change(&mut pods[1]);
+        let mut nodes = nodes.clone();
+        change(&mut pods[1], &mut nodes);
         let writes = write_with(&service(), &pods, &nodes, &existing, &packing);
         assert_eq!(counts(&writes), (0, usize::from(expected), 0), "{name}");
         let after = apply(&existing, &writes);
@@ -317,9 +321,11 @@ struct World {
 
 #[derive(Clone, Debug)]
 enum Change {
-    /// Ready, deleted, with a hostname, another than before; addresses, named port, node.
+    /// Number; ready, deleted, with a hostname, another of the name; addresses, named port, node.
     Pod(u16, [bool; 4], usize, Option<u16>, &'static str),
     Gone(u16),
+    /// The zone of a node.
+    Zone(&'static str),
     Label(Option<&'static str>),
     Target(TargetPort),
     Headless(bool),
@@ -342,6 +348,7 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         20 => (state, node).prop_map(|((number, flags, ips, port), node)| Change::Pod(number, flags, ips, port, node)),
         6 => (0_u16..14).prop_map(Change::Gone),
+        1 => select(vec!["", "a", "b", "c"]).prop_map(Change::Zone),
         1 => select(vec![None, Some("a"), Some("b")]).prop_map(Change::Label),
         2 => select([number, target].concat()).prop_map(Change::Target),
         1 => any::<bool>().prop_map(Change::Headless),
@@ -356,12 +363,6 @@ impl World {
     fn new(max_endpoints: usize) -> Self {
         let mut service = service();
         service.ports[0].target = TargetPort::Name("http".into());
-        let node = |name: &str, zone: &str| {
-            let mut node = Node::new(name.parse().expect("a name"));
-            node.labels = Labels::from_iter([("topology.kubernetes.io/zone", zone)]);
-            (node.ready, node.cpu_millis) = (true, 1000);
-            node
-        };
         let mut packing = Packing::default();
         packing.max_endpoints = max_endpoints;
         let nodes = Nodes::from_iter([node("n1", "a"), node("n2", "b")]);
@@ -396,12 +397,13 @@ impl World {
                 pod.uid = format!("{number}-{other}").into();
                 pod.node = (!node.is_empty()).then(|| node.parse().expect("a name"));
                 pod.ports = port.map(ContainerPort::new).into_iter().collect();
-                pod.ports
-                    .iter_mut()
-                    .for_each(|port| port.name = Some("http".parse().expect("a port name")));
+                for port in &mut pod.ports {
+                    port.name = Some("http".parse().expect("a port name"));
+                }
                 self.pods.insert(number, pod);
             }
             Change::Gone(number) => drop(self.pods.remove(&number)),
+            Change::Zone(zone) => drop(self.nodes.insert(node("n1", zone))),
             Change::Label(value) => {
                 service.labels = value.map(|value| ("label", value)).into_iter().collect();
             }
@@ -464,6 +466,8 @@ fn check_reasons(
     writes: &SliceWrites,
     max: usize,
 ) -> Result<(), TestCaseError> {
+    prop_assert!(writes.updates.is_sorted_by_key(|slice| &slice.name));
+    prop_assert!(writes.deletes.is_sorted());
     let mut grown: BTreeMap<Group, usize> = BTreeMap::new();
     for slice in &writes.updates {
         let old = before.iter().find(|old| old.name == slice.name);
@@ -471,19 +475,13 @@ fn check_reasons(
         // An empty slice stands for others that go, be it the same as before.
         let stands = slice.endpoints().is_empty() && !writes.deletes.is_empty();
         prop_assert!(slice != old || stands, "written for nothing: {slice:?}");
-        let now = without_hints(slice.endpoints());
-        let kept = without_hints(old.endpoints()).iter().all(|endpoint| now.contains(endpoint));
-        let hints = |slice: &EndpointSlice| -> BTreeSet<Endpoint> {
-            slice.endpoints().iter().cloned().collect()
-        };
+        let now: BTreeSet<&Endpoint> = slice.endpoints().iter().collect();
         let same = slice.ports() == old.ports()
             && slice.labels == old.labels
-            && hints(old).is_subset(&hints(slice));
-        if kept && same && !old.endpoints().is_empty() {
-            prop_assert!(
-                slice.endpoints().len() > old.endpoints().len(),
-                "written for nothing: {slice:?}"
-            );
+            && old.endpoints().iter().all(|endpoint| now.contains(endpoint));
+        if same && !old.endpoints().is_empty() {
+            let more = slice.endpoints().len() > old.endpoints().len();
+            prop_assert!(more, "written for nothing: {slice:?}");
             *grown.entry((slice.family, slice.ports().to_vec())).or_default() += 1;
         }
     }
@@ -501,20 +499,15 @@ fn check_slices(world: &World, slices: &[EndpointSlice]) -> Result<(), TestCaseE
     let max = world.packing.max_endpoints;
     prop_assert!(lengths(slices).iter().all(|&length| length <= max), "{:?}", lengths(slices));
     for slice in slices {
+        prop_assert_eq!(&slice.labels, &world.service.labels, "{:?}", slice.name);
         let exported = k8s::EndpointSlice::from(slice).convert().expect("a name");
         prop_assert_eq!((&exported.object, &*exported.warnings), (slice, &[][..]));
-        prop_assert_eq!(
-            slice.endpoints().is_empty() && !slice.ports().is_empty(),
-            false,
-            "{:?}",
-            slice
-        );
+        prop_assert!(!slice.endpoints().is_empty() || slice.ports().is_empty(), "{slice:?}");
     }
-    let stated: Vec<Endpoint> =
-        slices.iter().flat_map(|slice| slice.endpoints().to_vec()).collect();
     let set = world.resolve(world.pods.values());
     let mut resolved: Vec<Endpoint> = set.endpoints().cloned().collect();
-    prop_assert_eq!(stated.len(), resolved.len(), "an endpoint is in two slices, or in none");
+    let stated: usize = lengths(slices).iter().sum();
+    prop_assert_eq!(stated, resolved.len(), "an endpoint is in two slices, or in none");
     let merged = EndpointSet::merge(world.service.name.clone(), slices);
     let mut merged: Vec<Endpoint> = merged.endpoints().cloned().collect();
     if !world.service.annotations.is_empty() {
@@ -531,21 +524,21 @@ proptest! {
     /// of legal size, no endpoint is in two, there is nothing left to write, and no slice was written without need.
     #[test]
     fn slices_say_what_pods_say(
-        changes in prop::collection::vec(prop::collection::vec(change(), 1..6), 1..10),
+        first in prop::collection::vec(change(), 0..30),
+        more in prop::collection::vec(prop::collection::vec(change(), 1..6), 0..10),
         max_endpoints in 1_usize..6,
     ) {
         let mut world = World::new(max_endpoints);
         let strangers = strangers();
         let mut slices: Vec<EndpointSlice> = strangers.iter().cloned().chain(leftovers()).collect();
-        for (i, changes) in changes.into_iter().enumerate() {
+        for (i, changes) in std::iter::once(first).chain(more).enumerate() {
             world.apply(changes);
             world.packing.trigger_time = (i % 2 == 1).then(Timestamp::default);
             let writes = world.writes(&slices);
             check_reasons(&slices, &writes, max_endpoints)?;
             let after = apply(&slices, &writes);
-            let (own, others): (Vec<_>, Vec<_>) = after.into_iter().partition(|slice| {
-                slice.deleted.is_none() && slice.service == world.service.name && slice.managed_by == world.packing.managed_by
-            });
+            let strange = |slice: &EndpointSlice| strangers.iter().any(|other| other.name == slice.name);
+            let (others, own): (Vec<_>, Vec<_>) = after.into_iter().partition(strange);
             prop_assert_eq!(&others[..], &strangers[..]);
             check_slices(&world, &own)?;
             slices = own.into_iter().chain(others).collect();
@@ -562,17 +555,18 @@ proptest! {
     ) {
         let mut world = World::new(max_endpoints);
         world.apply(changes);
-        let leftovers: Vec<EndpointSlice> = strangers().into_iter().chain(leftovers()).collect();
         let mut slices = apply(&[], &world.writes(&[]));
-        slices.extend(leftovers);
+        slices.extend(strangers().into_iter().chain(leftovers()));
         world.apply(more);
+        prop_assert!(slices.len() <= keys.len());
         let writes = world.writes(&slices);
         let mut pods: Vec<(u32, &Pod)> = keys.iter().copied().zip(world.pods.values()).collect();
         pods.sort_unstable_by_key(|(key, _)| *key);
         let set = world.resolve(pods.into_iter().map(|(_, pod)| pod));
-        let mut shuffled: Vec<(u32, &EndpointSlice)> = keys.iter().copied().cycle().zip(&slices).collect();
-        shuffled.sort_by_key(|(key, _)| *key);
-        let shuffled = shuffled.into_iter().map(|(_, slice)| slice);
-        prop_assert_eq!(SliceWrites::new(&world.service, &set, &world.nodes, shuffled, &world.packing), writes);
+        let mut existing: Vec<(u32, &EndpointSlice)> = keys.into_iter().zip(&slices).collect();
+        existing.sort_unstable_by_key(|(key, _)| *key);
+        let existing = existing.into_iter().map(|(_, slice)| slice);
+        let shuffled = SliceWrites::new(&world.service, &set, &world.nodes, existing, &world.packing);
+        prop_assert_eq!(shuffled, writes);
     }
 }

@@ -715,6 +715,24 @@ fn one_bad_field() {
     }
 }
 
+/// Conditions that are absent are good news, and the owner is the one that is in control. Nothing but the labels that
+/// there are is written; ports have a name, be it an empty one.
+#[test]
+fn what_is_absent() {
+    let mut mirror = k8s::EndpointSlice::from(&slice(&service(), "svc-0", &pods(2)));
+    mirror.endpoints[0].conditions = k8s::EndpointConditions::default();
+    mirror.metadata.owner_references.insert(0, k8s::OwnerReference::default());
+    let mut found = mirror.convert().expect("a name").object;
+    assert_eq!(found, slice(&service(), "svc-0", &pods(2)));
+    assert!(write(&service(), &pods(2), from_ref(&found)).is_empty());
+    mirror.metadata.owner_references.truncate(1);
+    assert_eq!(mirror.convert().expect("a name").object.owner, None);
+
+    (found.managed_by, found.headless) = ("".into(), false);
+    assert_eq!(labels(&found), [(SERVICE_NAME.to_owned(), "svc".to_owned())]);
+    assert_eq!(k8s::EndpointSlice::from(&found).ports[0].name.as_deref(), Some(""));
+}
+
 /// A slice that names no Service is no Service's.
 #[test]
 fn slices_without_a_service() {
