@@ -23,6 +23,7 @@ fn flags() -> impl Strategy<Value = Flags> {
 fn weight() -> impl Strategy<Value = u32> {
     prop_oneof![
         12 => 0_u32..6,
+        4 => (1_u32..5).prop_map(|n| 2 * n),
         1 => (1_u32..9).prop_map(|n| 60 * n),
         1 => prop::sample::select(&[256, 257, 1 << 30, (1 << 31) - 2, (1 << 31) - 1, 1 << 31, u32::MAX][..]),
         1 => any::<u32>(),
@@ -227,6 +228,8 @@ fn worked_examples() {
         (Wrr, "A=4 B=3 C=2", "c b a a b A=4 b a c b a"),
         (Wrr, "A=4 B=3 C=2", "c b a a b D=1 b a c b a d c b a a"),
         (Wrr, "A=4 B=3 C=2", "c b a a b >A b c b c b b"),
+        // With another step the bar becomes the one of its own that is nearest by the kernel's rounding.
+        (Wrr, "A=4 B=2 C=1", "c b a a a b >C a b a a b a"),
         // Nobody, from the head: the bar goes to the top.
         (Wrr, "A=4:0/1 B=3:0/1 C=2:0/1", "c b a a B C=2:0/1 -AC !B a b a c b a"),
         // From amid the list above the lowest bar: as well.
@@ -387,6 +390,17 @@ fn rings_are_dealt_from_the_head() {
     }
 }
 
+/// An address for each of the 4093 slots.
+fn maglev_clients() -> Vec<u32> {
+    let mut clients: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut ips = 0_u32..;
+    while clients.len() < 4093 {
+        let ip = ips.next().expect("addresses for every slot");
+        clients.entry(sip(2_654_435_761, ip.into()) % 4093).or_insert(ip);
+    }
+    clients.into_values().collect()
+}
+
 /// How many of the 4093 slots each has: last weights as added.
 #[test]
 fn maglev_slots_by_weight() {
@@ -407,13 +421,7 @@ fn maglev_slots_by_weight() {
         (&[1, 0x7fff_ffff], &[63, 4030]),
         (&[1, u32::MAX], &[63, 4030]),
     ];
-    let slot = |ip: u32| sip(2_654_435_761, ip.into()) % 4093;
-    let mut clients: BTreeMap<u64, u32> = BTreeMap::new();
-    let mut ip = 0;
-    while clients.len() < 4093 {
-        clients.entry(slot(ip)).or_insert(ip);
-        ip += 1;
-    }
+    let clients = maglev_clients();
     for (weights, expected) in rows {
         let mut both = Both::new(Algorithm::MaglevHashing, FLAGS[0]);
         let set = |weight, number| Op::Add(Wanted { number, weight, lower: 0, upper: 0 });
@@ -421,7 +429,7 @@ fn maglev_slots_by_weight() {
             both.step(&set(weight, number));
         }
         let picks = |both: &mut Both| -> Vec<Option<SocketAddr>> {
-            clients.values().map(|&ip| both.pick(&client(ip, 1), &[])).collect()
+            clients.iter().map(|&ip| both.pick(&client(ip, 1), &[])).collect()
         };
         let before = picks(&mut both);
         let shares: Vec<usize> = (0..)
@@ -439,6 +447,7 @@ fn maglev_slots_by_weight() {
 /// More backends than slots: those behind get none.
 #[test]
 fn more_backends_than_slots() {
+    let clients = maglev_clients();
     for (algorithm, count, slots) in [
         (Algorithm::SourceHashing, 300, 256),
         (Algorithm::DestinationHashing, 300, 256),
@@ -450,7 +459,7 @@ fn more_backends_than_slots() {
         ));
         for flags in FLAGS {
             both.step(&Op::Switch(algorithm, flags));
-            for ip in 0..1000 {
+            for &ip in &clients {
                 let flow = Flow::new(client(ip, 1).client, client(ip, 1).client);
                 let found = both.pick(&flow, &[]).expect("all are usable");
                 assert!(
