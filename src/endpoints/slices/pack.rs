@@ -183,23 +183,16 @@ impl<'a> Packer<'a> {
                 _ => {}
             }
         }
-        if !proportional {
-            return;
-        }
-        let kept: Vec<bool> = drafts.iter().map(|draft| draft.fate == Fate::Keep).collect();
-        if self.share(drafts) {
-            return;
-        }
-        for (draft, kept) in drafts.iter_mut().zip(kept) {
-            let hinted = |slice: &EndpointSlice| {
-                slice.endpoints.iter().any(|endpoint| endpoint.hints != Hints::default())
-            };
-            if kept && draft.slice.is_some_and(hinted) {
-                draft.write_out();
-            } else if kept {
-                draft.fate = Fate::Keep;
+        if proportional && !self.share(drafts) {
+            for draft in drafts {
+                let hinted = |slice: &EndpointSlice| {
+                    slice.endpoints.iter().any(|endpoint| endpoint.hints != Hints::default())
+                };
+                if draft.fate == Fate::Keep && draft.slice.is_some_and(hinted) {
+                    draft.write_out();
+                }
+                draft.written.iter_mut().for_each(|endpoint| endpoint.hints = Hints::default());
             }
-            draft.written.iter_mut().for_each(|endpoint| endpoint.hints = Hints::default());
         }
     }
 
