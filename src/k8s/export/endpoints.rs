@@ -14,7 +14,7 @@ use crate::endpoints::{self, HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABE
 
 impl From<&endpoints::EndpointSlice> for EndpointSlice {
     /// Ports have a name, an empty one if they are unnamed, and all conditions are stated. A slice of no family is one of
-    /// names (`FQDN`), of which converting warns.
+    /// names (`FQDN`).
     fn from(slice: &endpoints::EndpointSlice) -> Self {
         let mut metadata = meta(&slice.name, &slice.uid, &slice.labels);
         metadata.generation = slice.generation;
