@@ -229,6 +229,9 @@ impl<S: Scheduler> Balancer<S> {
 
     /// Picks among the backends other than `tried`, as after a failed attempt to connect. Stale ids in
     /// `tried` exclude nothing. O(tried) besides the pick.
+    ///
+    /// To the algorithm, those tried are not usable for the moment. So a hashing one with
+    /// [`fallback`](Flags::fallback) off, whose choice is among them, finds none.
     pub fn pick_except(&mut self, flow: &Flow, tried: &[BackendId], now: Instant) -> Option<Conn> {
         self.set_excluded(tried, true);
         let conn = self.pick(flow, now);

@@ -84,7 +84,8 @@ pub enum Change {
     Removed(Place),
     /// Connection counts changed, or a backend became usable or unusable for a reason other than an edit.
     Updated(Place),
-    /// Every place may be another now; the order is the same. State about places has to be built again.
+    /// Every place may be another now; the order is the same. State about places has to be built again. It happens
+    /// before a backend is added, of which the next change tells.
     Renumbered,
 }
 
@@ -95,7 +96,9 @@ pub struct Flags {
     /// `sh-port`, `mh-port`: the client's port counts as well as its address. Defaults to false.
     pub port: bool,
     /// `sh-fallback`, `mh-fallback`: where the chosen backend is not usable, another is looked for; the kernel would refuse the
-    /// client without. Defaults to true. The kernel's `dh` has no such flag, as if it were false.
+    /// client without. Defaults to true.
+    ///
+    /// `DIFFERENCE`: the kernel's default is false, and its `dh` has no such flag.
     pub fallback: bool,
 }
 

@@ -47,6 +47,7 @@ impl<'a> Packer<'a> {
         };
         let mut own: Vec<&EndpointSlice> = existing.iter().filter(managed).copied().collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));
+        own.dedup_by(|a, b| a.name == b.name);
 
         let mut writes = SliceWrites::default();
         let families = families(self.service);
