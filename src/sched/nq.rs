@@ -22,7 +22,11 @@ pub struct NeverQueue {
 impl NeverQueue {
     fn note(&mut self, backends: &Backends, place: Place) {
         let idle = |entry: &Entry| entry.usable() && entry.active() == 0;
-        if backends.get(place).is_some_and(idle) {
+        let idle = backends.get(place).is_some_and(idle);
+        if idle == self.idle.contains(place.index()) {
+            return;
+        }
+        if idle {
             self.idle.grow(backends.places());
             self.idle.insert(place.index());
         } else {

@@ -21,7 +21,12 @@ pub struct RoundRobin {
 
 impl RoundRobin {
     fn refresh(&mut self, backends: &Backends, place: Place) {
-        if backends.get(place).is_some_and(super::Entry::usable) {
+        let usable = backends.get(place).is_some_and(super::Entry::usable);
+        // Nearly all changes are of counts, and change nothing here.
+        if usable == self.usable.contains(place.index()) {
+            return;
+        }
+        if usable {
             self.usable.grow(backends.places());
             self.usable.insert(place.index());
         } else {
