@@ -26,6 +26,9 @@ impl EndpointSet {
     /// [two zones or more](Nodes::cpus_by_zone) and enough endpoints that none is overloaded by more than a fifth;
     /// otherwise there are no hints.
     ///
+    /// `DIFFERENCE`: endpoints in a zone without a ready worker are for the clients of other zones, too; in Kubernetes
+    /// they keep the hint of their own.
+    ///
     /// A pod on a node that `nodes` does not have is [left out](EndpointSet::left_out), unless the Service
     /// publishes addresses that are not ready; then it has no zone.
     ///

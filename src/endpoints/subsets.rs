@@ -234,6 +234,8 @@ impl Endpoints {
     ///
     /// Ready addresses stay if they fit. Of what does not, each subset keeps its share, rounded up as long
     /// as there is room.
+    ///
+    /// `DIFFERENCE`: subsets that lose all their addresses go, as they would not be valid.
     pub fn truncate(&mut self) {
         let ready: usize = self.subsets.iter().map(|subset| subset.addresses.len()).sum();
         let not_ready: usize = self.subsets.iter().map(|subset| subset.not_ready.len()).sum();
