@@ -120,11 +120,14 @@ impl Balancer {
     pub fn new(algorithm: Algorithm) -> Self {
         Self::with_scheduler(algorithm.into())
     }
-}
 
-impl Balancer {
-    /// Goes on with another algorithm, which starts afresh; backends and their counts stay.
+    /// Goes on with another algorithm, which starts afresh; backends and their counts stay. The same algorithm goes on
+    /// as it was, from now on with these flags.
     pub fn set_algorithm(&mut self, algorithm: Algorithm, flags: Flags) {
+        if self.scheduler.algorithm() == algorithm {
+            self.scheduler.set_flags(flags);
+            return;
+        }
         self.scheduler = AnyScheduler::new(algorithm, flags);
         self.scheduler.changed(&self.backends, Change::Renumbered);
     }

@@ -52,6 +52,7 @@ use core::net::IpAddr;
 pub use explain::{Explanation, Reason, Standing};
 pub use merge::Merged;
 pub use set::{Duplicate, EndpointSet, Statement};
+pub(crate) use slices::RESERVED_LABELS;
 pub use slices::{EndpointSlice, Packing, SliceWrites};
 pub use subsets::{Address, Endpoints, Subset};
 pub use tracker::{PodChange, SliceTracker, TriggerTimes};

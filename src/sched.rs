@@ -146,6 +146,13 @@ macro_rules! algorithms {
                     $( Algorithm::$name => Self::$name($new(flags)), )*
                 }
             }
+
+            /// Which one it is.
+            pub const fn algorithm(&self) -> Algorithm {
+                match self {
+                    $( Self::$name(_) => Algorithm::$name, )*
+                }
+            }
         }
 
         impl Scheduler for AnyScheduler {
@@ -184,6 +191,18 @@ algorithms! {
     ShortestExpectedDelay ShortestExpectedDelay "sed" |_| ShortestExpectedDelay::default();
     /// `nq`: an idle backend; if there is none, as `sed`.
     NeverQueue NeverQueue "nq" |_| NeverQueue::default();
+}
+
+impl AnyScheduler {
+    /// Changes what the hashing algorithms look at; their tables do not depend on it.
+    pub(crate) const fn set_flags(&mut self, flags: Flags) {
+        match self {
+            Self::SourceHashing(sh) => sh.flags = flags,
+            Self::DestinationHashing(dh) => dh.flags = flags,
+            Self::MaglevHashing(mh) => mh.flags = flags,
+            _ => {}
+        }
+    }
 }
 
 impl fmt::Display for Algorithm {

@@ -21,7 +21,7 @@ struct Recorded {
     events: Vec<Event>,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Deserialize)]
 struct Service {
     #[serde(default)]
     proto: String,
@@ -174,17 +174,10 @@ impl Kernel {
                 self.balancer.remove(id, now).map_err(|error| format!("{input}: {error}"))?;
             }
             "add_service" | "edit_service" => {
-                let before = self.service.clone();
-                self.service.scheduler.clone_from(&event.scheduler);
-                self.service.flags.clone_from(&event.flags);
                 self.service.ops = event.ops;
-                // The same scheduler keeps its state.
-                if event.op == "add_service"
-                    || (&before.scheduler, &before.flags) != (&event.scheduler, &event.flags)
-                {
-                    let flags = flags(&event.flags);
-                    self.balancer.set_algorithm(algorithm(&event.scheduler)?, flags);
-                }
+                let flags = flags(&event.flags);
+                self.balancer.set_algorithm(algorithm(&event.scheduler)?, flags);
+                self.service.scheduler.clone_from(&event.scheduler);
             }
             "del_service" => self.balancer.set_backends([], now),
             "sysctl" => drop(self.sysctl.insert(event.name.clone(), event.value)),

@@ -20,7 +20,8 @@ use crate::service::{Service, ServiceKind};
 use crate::time::Timestamp;
 
 /// The labels that say what a slice is: a Service's own labels cannot overrule them.
-const RESERVED_LABELS: [&str; 3] = [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
+pub(crate) const RESERVED_LABELS: [&str; 3] =
+    [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
 /// Who Kubernetes' own EndpointSlice controller is, in the label `endpointslice.kubernetes.io/managed-by`.
 pub(super) const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 /// And who repeats hand-written Endpoints.

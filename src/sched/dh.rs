@@ -11,7 +11,7 @@ use crate::backend::Flow;
 /// `dh`: by the virtual address.
 #[derive(Clone, Debug)]
 pub struct DestinationHashing {
-    flags: Flags,
+    pub(super) flags: Flags,
     table: Table,
 }
 

@@ -29,7 +29,7 @@ const WEIGHT_BITS: u32 = 6;
 /// `mh`: by the client's address, with little disruption.
 #[derive(Clone, Debug)]
 pub struct MaglevHashing {
-    flags: Flags,
+    pub(super) flags: Flags,
     table: Table,
 }
 

@@ -12,7 +12,7 @@ use crate::backend::Flow;
 /// `sh`: by the client's address.
 #[derive(Clone, Debug)]
 pub struct SourceHashing {
-    flags: Flags,
+    pub(super) flags: Flags,
     table: Table,
 }
 

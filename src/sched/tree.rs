@@ -100,15 +100,10 @@ impl Tree {
             if level == self.levels.len() {
                 self.levels.push(Vec::new());
             }
-            let from = self.levels[level].len();
-            // The last node may have got more children, and nodes are new behind it.
-            for node in from.saturating_sub(1)..count {
+            // A node that has got more children has the same winner: the new ones are no candidates yet.
+            for node in self.levels[level].len()..count {
                 let winner = self.best(level, node);
-                if node < from {
-                    self.levels[level][node] = winner;
-                } else {
-                    self.levels[level].push(winner);
-                }
+                self.levels[level].push(winner);
             }
             if count == 1 {
                 return;

@@ -508,6 +508,7 @@ pub(crate) struct Both {
     list: Vec<Dest>,
     trash: Vec<Dest>,
     rule: Box<dyn Rule>,
+    algorithm: Algorithm,
     /// With whether each is active.
     conns: Vec<(Conn, bool)>,
 }
@@ -518,7 +519,7 @@ impl Both {
         balancer.set_algorithm(algorithm, flags);
         let mut rule = rule(algorithm, flags);
         rule.changed(&[], Event::Created);
-        Self { balancer, list: Vec::new(), trash: Vec::new(), rule, conns: Vec::new() }
+        Self { balancer, list: Vec::new(), trash: Vec::new(), rule, algorithm, conns: Vec::new() }
     }
 
     /// Does it to both, which have to agree.
@@ -561,8 +562,13 @@ impl Both {
             }
             Op::Switch(algorithm, flags) => {
                 self.balancer.set_algorithm(*algorithm, *flags);
-                self.rule = rule(*algorithm, *flags);
-                self.rule.changed(&self.list, Event::Created);
+                // The same scheduler keeps its state; that of a hashing one is a function of the list.
+                let hashing = matches!(algorithm.as_str(), "sh" | "dh" | "mh");
+                if hashing || *algorithm != self.algorithm {
+                    self.rule = rule(*algorithm, *flags);
+                    self.rule.changed(&self.list, Event::Created);
+                    self.algorithm = *algorithm;
+                }
             }
         }
         self.check();

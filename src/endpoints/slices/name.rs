@@ -23,7 +23,7 @@ pub(super) fn prefix(service: &str) -> String {
     let mut completed = prefix.clone();
     completed.pop();
     completed.push('a');
-    if prefix.len() > 253 || check_dns1123_subdomain(&completed).is_err() {
+    if check_dns1123_subdomain(&completed).is_err() {
         prefix.pop();
     }
     prefix

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::super::{EndpointHints, EndpointSlice, ObjectMeta, SliceEndpoint, SlicePort};
 use super::{Converted, object_name, optional, pairs, port_number, timestamp, understood};
 use crate::endpoints::{
-    self, Conditions, Endpoint, EndpointPort, HEADLESS_LABEL, Hints, MANAGED_BY_LABEL, Reference,
-    SERVICE_NAME_LABEL,
+    self, Conditions, Endpoint, EndpointPort, HEADLESS_LABEL, Hints, MANAGED_BY_LABEL,
+    RESERVED_LABELS, Reference, SERVICE_NAME_LABEL,
 };
 use crate::field::{FieldError, Path, Report};
 use crate::name::ObjectName;
@@ -45,8 +45,7 @@ impl EndpointSlice {
         let label = |key: &str| meta.labels.get(key).map(alloc::string::String::as_str);
         slice.managed_by = label(MANAGED_BY_LABEL).unwrap_or("").into();
         slice.headless = label(HEADLESS_LABEL).is_some();
-        let special = [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
-        let labels = meta.labels.iter().filter(|(key, _)| !special.contains(&key.as_str()));
+        let labels = meta.labels.iter().filter(|(key, _)| !RESERVED_LABELS.contains(&key.as_str()));
         slice.labels = labels.map(|(key, value)| (key.as_str(), value.as_str())).collect();
         slice.annotations = pairs(&meta.annotations);
         let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
