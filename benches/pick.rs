@@ -14,7 +14,7 @@ use svcplane::sched::Algorithm;
 use svcplane::time::Instant;
 
 fn balancer(algorithm: Algorithm, backends: u32) -> Balancer {
-    let mut balancer = Balancer::new(algorithm);
+    let mut balancer = Balancer::new(algorithm, 7);
     let addr = |n: u32| SocketAddr::new(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 80);
     balancer.set_backends((0..backends).map(|n| Backend::new(addr(n))), Instant::ZERO);
     balancer

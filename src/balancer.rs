@@ -7,7 +7,9 @@
 //! use svcplane::sched::Algorithm;
 //! use svcplane::time::Instant;
 //!
-//! let mut balancer = Balancer::new(Algorithm::RoundRobin);
+//! // The seed makes instances of a program begin with different backends: any number that differs will do.
+//! let seed = std::process::id().into();
+//! let mut balancer = Balancer::new(Algorithm::RoundRobin, seed);
 //! let (a, b): (SocketAddr, SocketAddr) = ("10.0.0.1:8080".parse()?, "10.0.0.2:8080".parse()?);
 //! balancer.set_backends([a.into(), b.into()], Instant::ZERO);
 //!
@@ -36,9 +38,14 @@
 //!
 //! **Counting.** As in the kernel, a new connection is *inactive* until [`activate`](Balancer::activate)
 //! (TCP: at the SYN) and again after [`deactivate`](Balancer::deactivate) (at the first FIN or RST); UDP stays
-//! inactive. Source: Linux IPVS, 6.1.
+//! inactive. For one-packet scheduling, where each datagram is picked for alone, release the connection at once.
+//! [`iter`](Balancer::iter) and [`removed`](Balancer::removed) have the counts for metrics. Source: Linux IPVS, 6.1.
+//!
+//! **Health.** [`suspend`](Balancer::suspend) keeps new connections from a backend until a time, as after failures that the
+//! caller saw; with [`set_slow_start`](Balancer::set_slow_start) it gets its part little by little when it comes back, as a
+//! new one does.
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::hash::BuildHasherDefault;
 use core::net::SocketAddr;
@@ -50,7 +57,9 @@ use thiserror::Error;
 
 use crate::affinity::{Affinity, Scope};
 use crate::backend::{Backend, BackendId, Flow};
-use crate::sched::{Algorithm, AnyScheduler, Backends, Change, Entry, Flags, Place, Scheduler};
+use crate::sched::{
+    Algorithm, AnyScheduler, Backends, Change, Entry, Flags, MaglevHashing, Place, Scheduler,
+};
 use crate::time::Instant;
 
 /// A set of backends and the scheduler that picks among them.
@@ -60,16 +69,23 @@ pub struct Balancer<S = AnyScheduler> {
     scheduler: S,
     /// Every backend that has a slot, listed or not.
     by_addr: HashMap<SocketAddr, BackendId, AddrHasher>,
-    /// Removed backends in the order of their deadlines.
-    graveyard: VecDeque<Grave>,
+    timers: BTreeSet<(Instant, BackendId, Timer)>,
+    /// When the first timer ends; no pick looks further.
+    next: Instant,
+    slow_start: Duration,
 }
 
 type AddrHasher = BuildHasherDefault<SipHasher13>;
 
-#[derive(Clone, Copy, Debug)]
-struct Grave {
-    id: BackendId,
-    deadline: Instant,
+/// What is to be done with a backend at some time. It has at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// See whether a removed one is still referred to.
+    Look,
+    /// End its suspension.
+    Resume,
+    /// Let its share grow.
+    Grow,
 }
 
 const GRACE: Duration = Duration::from_secs(120);
@@ -116,20 +132,43 @@ pub struct StaleId {
 }
 
 impl Balancer {
-    /// A balancer without backends.
-    pub fn new(algorithm: Algorithm) -> Self {
-        Self::with_scheduler(algorithm.into())
+    /// A balancer without backends. The seed says where the algorithm begins and which of equals it takes first; balancers with
+    /// different seeds spread their first picks.
+    pub fn new(algorithm: Algorithm, seed: u64) -> Self {
+        Self::with_flags(algorithm, Flags::default(), seed)
+    }
+
+    /// A balancer without backends. With [`Flags::KERNEL`] it picks what a kernel would.
+    pub fn with_flags(algorithm: Algorithm, flags: Flags, seed: u64) -> Self {
+        Self::with_scheduler(AnyScheduler::new(algorithm, flags, seed))
+    }
+
+    /// The algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.scheduler.algorithm()
     }
 
     /// Goes on with another algorithm, which starts afresh; backends and their counts stay. The same algorithm goes on
-    /// as it was, from now on with these flags.
-    pub fn set_algorithm(&mut self, algorithm: Algorithm, flags: Flags) {
-        if self.scheduler.algorithm() == algorithm {
+    /// as it was: of what is given, only the flags [`port`](Flags::port) and [`fallback`](Flags::fallback) are taken up.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm, flags: Flags, seed: u64) {
+        if self.algorithm() == algorithm {
             self.scheduler.set_flags(flags);
             return;
         }
-        self.scheduler = AnyScheduler::new(algorithm, flags);
+        self.scheduler = AnyScheduler::new(algorithm, flags, seed);
         self.scheduler.changed(&self.backends, Change::Renumbered);
+    }
+}
+
+impl Balancer<MaglevHashing> {
+    /// Where a flow may go, in the order of preference: each usable backend at most once, the first being what
+    /// [`pick`](Self::pick) picks. Nothing is counted.
+    ///
+    /// See [`MaglevHashing::choices`]; with any algorithm, [`pick_except`](Self::pick_except) goes on to the next choice.
+    pub fn choices(&mut self, flow: &Flow) -> impl Iterator<Item = (BackendId, &Entry)> {
+        let backends = &self.backends;
+        let places = self.scheduler.choices(backends, flow);
+        places.filter_map(|place| Some((backends.id(place)?, backends.get(place)?)))
     }
 }
 
@@ -140,12 +179,24 @@ impl<S: Scheduler> Balancer<S> {
             backends: Backends::default(),
             scheduler,
             by_addr: HashMap::default(),
-            graveyard: VecDeque::new(),
+            timers: BTreeSet::new(),
+            next: Instant::MAX,
+            slow_start: Duration::ZERO,
         }
     }
 
+    /// Lets backends that are added from now on, or come back from a [suspension](Self::suspend), start slowly: they get a
+    /// sixteenth of their part at first and the whole of it after this time, growing in even steps. Zero, the default, is the whole at once.
+    ///
+    /// What a sixteenth is depends on the algorithm. `rr`, `wrr`, `random` and `wrandom` pass over the backend fifteen times of
+    /// sixteen; `lc`, `wlc`, `sed` and `p2c` count its connections sixteenfold, so that it does not draw every new one until it has as many as
+    /// the others. `nq` still takes an idle one first. `sh`, `dh` and `mh` do not heed it, as clients would move.
+    pub fn set_slow_start(&mut self, window: Duration) {
+        self.slow_start = window;
+    }
+
     /// Adds a backend at the head of the list. One that is listed already is [edited](Self::edit) in its
-    /// place; one that was removed not long ago comes back with its counts.
+    /// place; one that was removed not long ago comes back with its counts, and with its suspension.
     pub fn add(&mut self, backend: Backend, now: Instant) -> BackendId {
         self.expire(now);
         let backend = legal(backend);
@@ -155,23 +206,38 @@ impl<S: Scheduler> Balancer<S> {
         }
         let revived = known.filter(|&id| self.backends.entry(id).is_some());
         let id = revived.unwrap_or_else(|| self.backends.create(backend));
-        if let Some(entry) = self.backends.entry_mut(id) {
-            entry.set(backend, true);
-        }
+        self.backends.set(id, backend, true);
         self.by_addr.insert(backend.addr, id);
+        self.start_slowly(id, now);
         self.link(id);
         id
     }
 
-    /// Sets a backend's weight; its place, counts and clients stay. The scheduler hears of it even when the
-    /// weight is what it was.
+    /// Sets a backend's weight and thresholds to what `change` makes of them; its place, counts and clients stay, and so does its
+    /// address. The scheduler hears of it even when nothing is other than it was.
+    ///
+    /// ```
+    /// # use svcplane::{balancer::Balancer, sched::Algorithm, time::Instant};
+    /// # let mut balancer = Balancer::new(Algorithm::LeastConnection, 7);
+    /// # let id = balancer.add("10.0.0.1:80".parse::<std::net::SocketAddr>()?.into(), Instant::ZERO);
+    /// balancer.edit(id, |backend| backend.with_weight(0))?; // nothing new: let it drain
+    /// assert_eq!(balancer.get(id).map(|entry| entry.usable()), Some(false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`StaleId`], also when the backend was removed.
-    pub fn edit(&mut self, id: BackendId, weight: u32) -> Result<(), StaleId> {
-        let backend = self.backends.entry(id).map(|entry| entry.backend.with_weight(weight));
-        let set = backend.is_some_and(|backend| self.set(id, legal(backend)));
+    pub fn edit(
+        &mut self,
+        id: BackendId,
+        change: impl FnOnce(Backend) -> Backend,
+    ) -> Result<(), StaleId> {
+        let backend = self.backends.entry(id).map(|entry| {
+            let backend = entry.backend;
+            legal(Backend { addr: backend.addr, ..change(backend) })
+        });
+        let set = backend.is_some_and(|backend| self.set(id, backend));
         if set { Ok(()) } else { Err(StaleId { id }) }
     }
 
@@ -184,13 +250,35 @@ impl<S: Scheduler> Balancer<S> {
         self.expire(now);
         let place = self.backends.unlink(id).ok_or(StaleId { id })?;
         self.scheduler.changed(&self.backends, Change::Removed(place));
-        if let Some(entry) = self.backends.entry_mut(id) {
-            entry.idle = false;
+        if let Some(aside) = self.backends.aside_mut(id) {
+            aside.idle = false;
             // One that was revived since it was removed last may still wait for its look.
-            if !core::mem::replace(&mut entry.buried, true) {
-                self.graveyard.push_back(Grave { id, deadline: now + GRACE });
+            if !core::mem::replace(&mut aside.buried, true) {
+                self.arm(now + GRACE, id, Timer::Look);
             }
         }
+        Ok(())
+    }
+
+    /// Keeps new connections from a backend until a time, or until that is set anew; a time that is past ends it with the next call
+    /// that is given the time. Its open connections go on. For passive health: the caller has seen it fail.
+    ///
+    /// While all backends are suspended, nothing is picked. A caller who would rather try one than none suspends the
+    /// last one not.
+    ///
+    /// # Errors
+    ///
+    /// [`StaleId`]. One that was removed not long ago is suspended all the same.
+    pub fn suspend(&mut self, id: BackendId, until: Instant) -> Result<(), StaleId> {
+        let aside = self.backends.aside_mut(id).ok_or(StaleId { id })?;
+        if let Some(earlier) = aside.suspended_until.replace(until) {
+            self.timers.remove(&(earlier, id, Timer::Resume));
+        }
+        self.arm(until, id, Timer::Resume);
+        if let Some(entry) = self.backends.entry_mut(id) {
+            entry.suspended = true;
+        }
+        self.updated(id);
         Ok(())
     }
 
@@ -224,6 +312,7 @@ impl<S: Scheduler> Balancer<S> {
 
     /// Picks a backend for a new connection and counts it as inactive. `None` if no backend is usable; the
     /// kernel then refuses the client.
+    #[inline]
     pub fn pick(&mut self, flow: &Flow, now: Instant) -> Option<Conn> {
         self.expire(now);
         let place = self.scheduler.pick(&self.backends, flow)?;
@@ -276,46 +365,28 @@ impl<S: Scheduler> Balancer<S> {
     /// [`StaleId`] for a connection of another balancer, as far as id and address tell.
     #[expect(clippy::needless_pass_by_value, reason = "a connection can be released once")]
     pub fn release(&mut self, conn: Conn) -> Result<(), StaleId> {
-        let id = conn.backend;
-        let own = self.backends.entry_mut(id).filter(|entry| entry.addr() == conn.addr);
-        let entry = own.ok_or(StaleId { id })?;
+        let (entry, place) = self.counted_in(&conn)?;
         let count = if conn.active { &mut entry.active } else { &mut entry.inactive };
         *count = count.saturating_sub(1);
         entry.uncounted();
-        self.updated(id);
+        if let Some(place) = place {
+            self.scheduler.changed(&self.backends, Change::Updated(place));
+        }
         Ok(())
     }
 
-    /// Forgets removed backends whose time is over. Every call that is given the time does it too; this one
-    /// is for balancers that are idle. [`next_expiry`](Self::next_expiry) says when it is worth a call.
+    /// Does what it is time for: forgets removed backends, ends suspensions, lets shares grow. Every call that is given the time does it
+    /// too; this one is for balancers that are idle. [`next_expiry`](Self::next_expiry) says when it is worth a call.
+    #[inline]
     pub fn expire(&mut self, now: Instant) {
-        for _ in 0..self.graveyard.len() {
-            let Some(&grave) = self.graveyard.front().filter(|grave| grave.deadline <= now) else {
-                return;
-            };
-            self.graveyard.pop_front();
-            let listed = self.is_listed(grave.id);
-            let Some(entry) = self.backends.entry_mut(grave.id) else { continue };
-            if listed {
-                entry.buried = false;
-                continue;
-            }
-            let busy = entry.active > 0 || entry.inactive > 0;
-            if entry.idle && !busy {
-                let addr = entry.addr();
-                self.by_addr.remove(&addr);
-                self.backends.forget(grave.id);
-            } else {
-                // One more grace time from the first look that finds no connection, as the kernel's trash has it.
-                entry.idle = !busy;
-                self.graveyard.push_back(Grave { deadline: now + GRACE, ..grave });
-            }
+        if now >= self.next {
+            self.run_timers(now);
         }
     }
 
     /// When [`expire`](Self::expire) may have something to do next.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.graveyard.front().map(|grave| grave.deadline)
+        self.timers.first().map(|(deadline, ..)| *deadline)
     }
 
     /// The handle of the backend with an address, listed or removed not long ago.
@@ -336,6 +407,13 @@ impl<S: Scheduler> Balancer<S> {
     /// The listed backends with their counts, from head to tail.
     pub fn iter(&self) -> impl Iterator<Item = (BackendId, &Entry)> {
         self.backends.iter().filter_map(|(place, entry)| Some((self.backends.id(place)?, entry)))
+    }
+
+    /// The removed backends that are remembered, with their counts, in no particular order.
+    pub fn removed(&self) -> impl Iterator<Item = (BackendId, &Entry)> {
+        let looks = self.timers.iter().filter(|(.., timer)| *timer == Timer::Look);
+        let removed = looks.map(|(_, id, _)| *id).filter(|&id| !self.is_listed(id));
+        removed.filter_map(|id| Some((id, self.get(id)?)))
     }
 
     /// How many backends are listed.
@@ -360,9 +438,7 @@ impl<S: Scheduler> Balancer<S> {
     /// Edits a backend that is listed; false if it is not.
     fn set(&mut self, id: BackendId, backend: Backend) -> bool {
         let Some(place) = self.backends.place(id) else { return false };
-        if let Some(entry) = self.backends.entry_mut(id) {
-            entry.set(backend, false);
-        }
+        self.backends.set(id, backend, false);
         self.scheduler.changed(&self.backends, Change::Edited(place));
         true
     }
@@ -377,26 +453,33 @@ impl<S: Scheduler> Balancer<S> {
     }
 
     fn set_active(&mut self, conn: &mut Conn, active: bool) -> Result<(), StaleId> {
-        let id = conn.backend;
-        let own = self.backends.entry_mut(id).filter(|entry| entry.addr() == conn.addr);
-        let entry = own.ok_or(StaleId { id })?;
-        if conn.active != active {
-            conn.active = active;
-            let (from, to) = if active {
-                (&mut entry.inactive, &mut entry.active)
-            } else {
-                (&mut entry.active, &mut entry.inactive)
-            };
-            *from = from.saturating_sub(1);
-            *to = to.saturating_add(1);
-            self.updated(id);
+        let (entry, place) = self.counted_in(conn)?;
+        if conn.active == active {
+            return Ok(());
+        }
+        conn.active = active;
+        let (from, to) = if active {
+            (&mut entry.inactive, &mut entry.active)
+        } else {
+            (&mut entry.active, &mut entry.inactive)
+        };
+        *from = from.saturating_sub(1);
+        *to = to.saturating_add(1);
+        if let Some(place) = place {
+            self.scheduler.changed(&self.backends, Change::Updated(place));
         }
         Ok(())
     }
 
+    /// The backend that a connection is counted in, and its place if it is listed.
+    fn counted_in(&mut self, conn: &Conn) -> Result<(&mut Entry, Option<Place>), StaleId> {
+        let own = self.backends.listed_mut(conn.backend);
+        own.filter(|(entry, _)| entry.addr() == conn.addr).ok_or(StaleId { id: conn.backend })
+    }
+
+    #[inline]
     fn connect(&mut self, place: Place) -> Option<Conn> {
-        let backend = self.backends.id(place)?;
-        let entry = self.backends.entry_mut(backend)?;
+        let (backend, entry) = self.backends.at_mut(place)?;
         entry.inactive = entry.inactive.saturating_add(1);
         entry.counted();
         let addr = entry.addr();
@@ -407,6 +490,99 @@ impl<S: Scheduler> Balancer<S> {
     fn updated(&mut self, id: BackendId) {
         if let Some(place) = self.backends.place(id) {
             self.scheduler.changed(&self.backends, Change::Updated(place));
+        }
+    }
+
+    fn arm(&mut self, deadline: Instant, id: BackendId, timer: Timer) {
+        self.timers.insert((deadline, id, timer));
+        self.next = self.next.min(deadline);
+    }
+
+    #[cold]
+    fn run_timers(&mut self, now: Instant) {
+        // No more than there are: at the end of time what is armed anew is due at once.
+        for _ in 0..self.timers.len() {
+            let due = self.timers.first().filter(|(deadline, ..)| *deadline <= now);
+            let Some(&(deadline, id, timer)) = due else { break };
+            self.timers.pop_first();
+            match timer {
+                Timer::Look => self.look(id, now),
+                Timer::Resume => self.resume(id, now),
+                Timer::Grow => self.grow(id, deadline, now),
+            }
+        }
+        self.next = self.next_expiry().unwrap_or(Instant::MAX);
+    }
+
+    fn look(&mut self, id: BackendId, now: Instant) {
+        let listed = self.is_listed(id);
+        let Some(entry) = self.backends.entry(id) else { return };
+        let (addr, busy) = (entry.addr(), entry.active > 0 || entry.inactive > 0);
+        let Some(aside) = self.backends.aside_mut(id) else { return };
+        if listed {
+            aside.buried = false;
+        } else if aside.idle && !busy {
+            let timers = [(aside.suspended_until, Timer::Resume), (aside.grows_at, Timer::Grow)];
+            for (deadline, timer) in timers {
+                if let Some(deadline) = deadline {
+                    self.timers.remove(&(deadline, id, timer));
+                }
+            }
+            self.by_addr.remove(&addr);
+            self.backends.forget(id);
+        } else {
+            // One more grace time from the first look that finds no connection, as the kernel's trash has it.
+            aside.idle = !busy;
+            self.arm(now + GRACE, id, Timer::Look);
+        }
+    }
+
+    fn resume(&mut self, id: BackendId, now: Instant) {
+        if let Some(aside) = self.backends.aside_mut(id) {
+            aside.suspended_until = None;
+        }
+        if let Some(entry) = self.backends.entry_mut(id) {
+            entry.suspended = false;
+        }
+        self.start_slowly(id, now);
+        self.updated(id);
+    }
+
+    fn start_slowly(&mut self, id: BackendId, now: Instant) {
+        if self.slow_start > Duration::ZERO {
+            self.set_share(id, 1, now);
+        }
+    }
+
+    /// A share was to grow at `deadline`, and since then perhaps more than once.
+    fn grow(&mut self, id: BackendId, deadline: Instant, now: Instant) {
+        let share = self.get(id).map_or(Entry::FULL_SHARE, Entry::share);
+        let late = now.saturating_duration_since(deadline).as_nanos();
+        let steps = late.checked_div(self.share_step().as_nanos()).unwrap_or(u128::MAX);
+        let missing = Entry::FULL_SHARE.saturating_sub(share);
+        let steps = u8::try_from(steps).unwrap_or(u8::MAX).saturating_add(1).min(missing);
+        let began = deadline + self.share_step() * u32::from(steps.saturating_sub(1));
+        self.set_share(id, share + steps, began);
+        self.updated(id);
+    }
+
+    /// How long it takes for a share to grow by one.
+    fn share_step(&self) -> Duration {
+        self.slow_start / u32::from(Entry::FULL_SHARE - 1)
+    }
+
+    /// Sets a share, and when it grows next unless it is whole.
+    fn set_share(&mut self, id: BackendId, share: u8, now: Instant) {
+        let grows_at = (share < Entry::FULL_SHARE).then_some(now + self.share_step());
+        let Some(aside) = self.backends.aside_mut(id) else { return };
+        if let Some(earlier) = core::mem::replace(&mut aside.grows_at, grows_at) {
+            self.timers.remove(&(earlier, id, Timer::Grow));
+        }
+        if let Some(entry) = self.backends.entry_mut(id) {
+            entry.share = share;
+        }
+        if let Some(at) = grows_at {
+            self.arm(at, id, Timer::Grow);
         }
     }
 }

@@ -97,6 +97,19 @@ impl<const LEVELS: usize> Bitset<LEVELS> {
         true
     }
 
+    /// Makes it a member or none, with room for it. That it is so already, which is looked for first, costs one load.
+    pub(crate) fn set(&mut self, index: usize, member: bool) {
+        if member == self.contains(index) {
+            return;
+        }
+        if member {
+            self.grow(index + 1);
+            self.insert(index);
+        } else {
+            self.remove(index);
+        }
+    }
+
     /// Takes out all members of `from..to`.
     pub(crate) fn remove_run(&mut self, from: usize, to: usize) {
         let mut at = from;

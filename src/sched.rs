@@ -5,15 +5,16 @@
 //! ```
 //! use svcplane::backend::Flow;
 //! use svcplane::balancer::Balancer;
-//! use svcplane::sched::Algorithm;
+//! use svcplane::sched::{Algorithm, Flags};
 //! use svcplane::time::Instant;
 //!
-//! let mut balancer = Balancer::new("rr".parse::<Algorithm>()?);
+//! let kernel = Flags { head: true, ..Flags::default() };
+//! let mut balancer = Balancer::with_flags("rr".parse::<Algorithm>()?, kernel, 0);
 //! for addr in ["10.0.0.1:80", "10.0.0.2:80"] {
 //!     balancer.add(addr.parse::<std::net::SocketAddr>()?.into(), Instant::ZERO);
 //! }
 //! let flow = Flow::new("192.0.2.7:40000".parse()?, "10.96.0.10:80".parse()?);
-//! // As in the kernel, the last one added is walked first.
+//! // As the kernel does: the last one added is walked first.
 //! assert_eq!(balancer.pick(&flow, Instant::ZERO).unwrap().addr().to_string(), "10.0.0.2:80");
 //! assert_eq!(balancer.pick(&flow, Instant::ZERO).unwrap().addr().to_string(), "10.0.0.1:80");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -24,19 +25,37 @@
 //! change, so that it can keep whatever structure makes its pick cheap; no pick has to scan.
 //!
 //! Source: Linux IPVS, 6.1. New backends go to the *head* of the list, and every algorithm walks from head
-//! to tail.
+//! to tail. Where the kernel would begin at the head, a seed chooses the place by default, and which of equals comes first: many
+//! instances that are all told the same would all send their first clients to the same backend else. [`Flags::head`] asks for what the
+//! kernel does.
+//!
+//! | algorithm | picks | found by |
+//! | --- | --- | --- |
+//! | [`rr`](RoundRobin) | in turn | bitset of usable places, 64-ary |
+//! | [`wrr`](WeightedRoundRobin) | in turn, by weight | tree of the greatest weights |
+//! | [`lc`](LeastConnection), [`wlc`](WeightedLeastConnection), [`sed`](ShortestExpectedDelay) | the least loaded | winner tree, 16-ary |
+//! | [`nq`](NeverQueue) | an idle one, else as `sed` | bitset of idle places, and the tree |
+//! | [`sh`](SourceHashing), [`dh`](DestinationHashing), [`mh`](MaglevHashing) | by an address | table of slots |
+//! | [`random`](Random), [`wrandom`](WeightedRandom), [`p2c`](PowerOfTwoChoices) | by lot | places side by side, by class of weight |
+//!
+//! None of them scans; the costs do not grow with the number of backends but for a level more of a tree or bitset, and for
+//! what no longer fits a cache.
 
 mod dh;
 mod hash;
 mod lc;
 mod list;
+mod lots;
 mod mh;
 mod nq;
+mod p2c;
+mod random;
 mod rr;
 mod sed;
 mod sh;
 mod tree;
 mod wlc;
+mod wrandom;
 mod wrr;
 
 use core::fmt;
@@ -49,11 +68,16 @@ pub use lc::LeastConnection;
 pub use list::{Backends, Entry, Place};
 pub use mh::MaglevHashing;
 pub use nq::NeverQueue;
+pub use p2c::PowerOfTwoChoices;
+pub use random::Random;
 pub use rr::RoundRobin;
 pub use sed::ShortestExpectedDelay;
 pub use sh::SourceHashing;
 pub use wlc::WeightedLeastConnection;
+pub use wrandom::WeightedRandom;
 pub use wrr::WeightedRoundRobin;
+
+use lots::{Lots, Start};
 
 use crate::backend::Flow;
 
@@ -89,8 +113,11 @@ pub enum Change {
     Renumbered,
 }
 
-/// What the hashing algorithms can be told.
-#[expect(clippy::exhaustive_structs, reason = "the kernel has these two")]
+/// What the algorithms can be told.
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the kernel has the first two, and the last is to be as the kernel"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flags {
     /// `sh-port`, `mh-port`: the client's port counts as well as its address. Defaults to false.
@@ -100,17 +127,28 @@ pub struct Flags {
     ///
     /// `DIFFERENCE`: the kernel's default is false, and its `dh` has no such flag.
     pub fallback: bool,
+    /// Walks begin at the head of the list, and of equally loaded backends the one nearest to it comes first. Defaults to false: the
+    /// seed says where, and which. The hashing algorithms do not heed it, as all instances are to choose alike.
+    ///
+    /// `DIFFERENCE`: the kernel always begins at the head.
+    pub head: bool,
+}
+
+impl Flags {
+    /// A kernel's defaults.
+    pub const KERNEL: Self = Self { port: false, fallback: false, head: true };
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { port: false, fallback: true }
+        Self { port: false, fallback: true, head: false }
     }
 }
 
 macro_rules! algorithms {
     ($( $(#[$doc:meta])* $name:ident $scheduler:ident $kernel:literal $new:expr; )*) => {
-        /// The algorithms of this crate, by the names that the kernel and `ipvsadm` use.
+        /// The algorithms of this crate, by the names that the kernel and `ipvsadm` use; `random`, `wrandom` and `p2c` are
+        /// not the kernel's.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Algorithm {
@@ -121,7 +159,7 @@ macro_rules! algorithms {
             /// Every algorithm.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The kernel's name.
+            /// Its name.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $( Self::$name => $kernel, )*
@@ -140,10 +178,10 @@ macro_rules! algorithms {
         }
 
         impl AnyScheduler {
-            /// A scheduler that has heard of no backend yet.
-            pub fn new(algorithm: Algorithm, flags: Flags) -> Self {
+            /// A scheduler that has heard of no backend yet. What is left to chance follows from the seed.
+            pub fn new(algorithm: Algorithm, flags: Flags, seed: u64) -> Self {
                 match algorithm {
-                    $( Algorithm::$name => Self::$name($new(flags)), )*
+                    $( Algorithm::$name => Self::$name($new(flags, seed)), )*
                 }
             }
 
@@ -174,23 +212,29 @@ macro_rules! algorithms {
 algorithms! {
     /// `rr`: each usable backend in turn, whatever its weight.
     #[default]
-    RoundRobin RoundRobin "rr" |_| RoundRobin::default();
+    RoundRobin RoundRobin "rr" RoundRobin::new;
     /// `wrr`: in turn, each as often as its weight says.
-    WeightedRoundRobin WeightedRoundRobin "wrr" |_| WeightedRoundRobin::default();
+    WeightedRoundRobin WeightedRoundRobin "wrr" WeightedRoundRobin::new;
     /// `lc`: the fewest connections.
-    LeastConnection LeastConnection "lc" |_| LeastConnection::default();
+    LeastConnection LeastConnection "lc" LeastConnection::new;
     /// `wlc`: the fewest connections per weight.
-    WeightedLeastConnection WeightedLeastConnection "wlc" |_| WeightedLeastConnection::default();
+    WeightedLeastConnection WeightedLeastConnection "wlc" WeightedLeastConnection::new;
     /// `sh`: by the client's address.
-    SourceHashing SourceHashing "sh" SourceHashing::new;
+    SourceHashing SourceHashing "sh" |flags, _| SourceHashing::new(flags);
     /// `dh`: by the virtual address.
-    DestinationHashing DestinationHashing "dh" DestinationHashing::new;
+    DestinationHashing DestinationHashing "dh" |flags, _| DestinationHashing::new(flags);
     /// `mh`: by the client's address; little moves when backends change.
-    MaglevHashing MaglevHashing "mh" MaglevHashing::new;
+    MaglevHashing MaglevHashing "mh" |flags, _| MaglevHashing::new(flags);
     /// `sed`: the fewest active connections per weight, the new one included.
-    ShortestExpectedDelay ShortestExpectedDelay "sed" |_| ShortestExpectedDelay::default();
+    ShortestExpectedDelay ShortestExpectedDelay "sed" ShortestExpectedDelay::new;
     /// `nq`: an idle backend; if there is none, as `sed`.
-    NeverQueue NeverQueue "nq" |_| NeverQueue::default();
+    NeverQueue NeverQueue "nq" NeverQueue::new;
+    /// `random`: any one, each as probable as the others.
+    Random Random "random" |_, seed| Random::new(seed);
+    /// `wrandom`: any one, each as probable as its weight says.
+    WeightedRandom WeightedRandom "wrandom" |_, seed| WeightedRandom::new(seed);
+    /// `p2c`: the one with the fewer connections per weight of two that are drawn by weight.
+    PowerOfTwoChoices PowerOfTwoChoices "p2c" |_, seed| PowerOfTwoChoices::new(seed);
 }
 
 impl AnyScheduler {
@@ -213,7 +257,9 @@ impl fmt::Display for Algorithm {
 
 /// No algorithm of this crate has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("unknown scheduling algorithm: expected rr, wrr, lc, wlc, sh, dh, mh, sed or nq")]
+#[error(
+    "unknown scheduling algorithm: expected rr, wrr, lc, wlc, sh, dh, mh, sed, nq, random, wrandom or p2c"
+)]
 #[non_exhaustive]
 pub struct UnknownAlgorithm;
 
@@ -222,12 +268,6 @@ impl FromStr for Algorithm {
 
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
         Self::ALL.iter().copied().find(|a| a.as_str() == text).ok_or(UnknownAlgorithm)
-    }
-}
-
-impl From<Algorithm> for AnyScheduler {
-    fn from(algorithm: Algorithm) -> Self {
-        Self::new(algorithm, Flags::default())
     }
 }
 

@@ -85,9 +85,9 @@ impl Shared {
             // Connections hold on to the balancer that they are counted in.
             balancers.retain(|key, _| wanted.contains_key(key));
             for (key, backends) in wanted {
-                let balancer = balancers
-                    .entry(key)
-                    .or_insert_with(|| Arc::new(Mutex::new(Balancer::new(Algorithm::RoundRobin))));
+                let balancer = balancers.entry(key).or_insert_with(|| {
+                    Arc::new(Mutex::new(Balancer::new(Algorithm::RoundRobin, 0)))
+                });
                 let backends = backends.iter().copied();
                 lock(balancer).set_backends(backends, now);
             }

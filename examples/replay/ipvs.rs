@@ -94,7 +94,7 @@ pub(crate) fn replay(recorded: Value) -> Result<Outcome, String> {
     }
     let algorithm = algorithm(&recorded.service.scheduler)?;
     let mut kernel = Kernel {
-        balancer: Balancer::new(algorithm),
+        balancer: Balancer::with_flags(algorithm, flags(&recorded.service.flags), 0),
         sysctl: recorded.sysctl,
         names: recorded
             .dests
@@ -110,7 +110,6 @@ pub(crate) fn replay(recorded: Value) -> Result<Outcome, String> {
         conns: BTreeMap::new(),
         service: recorded.service,
     };
-    kernel.balancer.set_algorithm(algorithm, flags(&kernel.service.flags));
     let mut outcome = Outcome::default();
     let (mut picks, mut states) = (0, 0);
     for (i, event) in recorded.events.iter().enumerate() {
@@ -137,7 +136,7 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 /// The kernel's flags: what is not stated is off.
 fn flags(stated: &[String]) -> Flags {
     let has = |suffix| stated.iter().any(|flag| flag.ends_with(suffix));
-    Flags { port: has("-port"), fallback: has("-fallback") }
+    Flags { port: has("-port"), fallback: has("-fallback"), ..Flags::KERNEL }
 }
 
 fn addr((ip, port): (IpAddr, u16)) -> SocketAddr {
@@ -176,7 +175,7 @@ impl Kernel {
             "add_service" | "edit_service" => {
                 self.service.ops = event.ops;
                 let flags = flags(&event.flags);
-                self.balancer.set_algorithm(algorithm(&event.scheduler)?, flags);
+                self.balancer.set_algorithm(algorithm(&event.scheduler)?, flags, 0);
                 self.service.scheduler.clone_from(&event.scheduler);
             }
             "del_service" => self.balancer.set_backends([], now),

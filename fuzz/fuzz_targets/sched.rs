@@ -39,8 +39,9 @@ fn word(bytes: &mut &[u8]) -> u32 {
 }
 
 fn named(byte: u8) -> (Algorithm, Flags) {
-    let flags = Flags { port: byte & 0x40 != 0, fallback: byte & 0x80 != 0 };
-    (Algorithm::ALL[usize::from(byte & 0x3f) % Algorithm::ALL.len()], flags)
+    let flags =
+        Flags { port: byte & 0x40 != 0, fallback: byte & 0x80 != 0, head: byte & 0x20 == 0 };
+    (Algorithm::ALL[usize::from(byte & 0x1f) % Algorithm::ALL.len()], flags)
 }
 
 fn number(numbers: u16, bytes: &mut &[u8]) -> u16 {
@@ -69,9 +70,9 @@ fn wanted(numbers: u16, bytes: &mut &[u8]) -> Wanted {
 
 /// Those that refer to connections, and picks, are the more likely.
 fn op(kind: u8, numbers: u16, bytes: &mut &[u8]) -> Op {
-    match kind % 32 {
+    match kind % 34 {
         0..4 => Op::Add(wanted(numbers, bytes)),
-        4 | 5 => Op::Edit(number(numbers, bytes), weight(bytes)),
+        4 | 5 => Op::Edit(wanted(numbers, bytes)),
         6..8 => Op::Remove(number(numbers, bytes)),
         8 => Op::Churn(wanted(numbers, bytes), or_zero(bytes)),
         9 => {
@@ -91,6 +92,8 @@ fn op(kind: u8, numbers: u16, bytes: &mut &[u8]) -> Op {
         14..24 => Op::Pick(u32::from(or_zero(bytes)) * 0x0001_0003, kind >> 5, Vec::new()),
         24..27 => Op::Activate(or_zero(bytes).into()),
         27 => Op::Deactivate(or_zero(bytes).into()),
-        _ => Op::Release(or_zero(bytes).into()),
+        28..32 => Op::Release(or_zero(bytes).into()),
+        32 => Op::Suspend(number(numbers, bytes), or_zero(bytes)),
+        _ => Op::Wait(or_zero(bytes)),
     }
 }

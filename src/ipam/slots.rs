@@ -3,11 +3,9 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use rand_pcg::Pcg64Mcg;
-use rand_pcg::rand_core::Rng;
-
 use super::bitmap::Bitmap;
 use super::sparse::Sparse;
+use crate::draw::Draw;
 
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
@@ -17,7 +15,7 @@ pub(super) struct Slots {
     offset: u64,
     /// How many are free in the static band, and in the dynamic one.
     free: [u64; 2],
-    rng: Pcg64Mcg,
+    draw: Draw,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +38,7 @@ impl Slots {
     pub(super) fn new(size: u64, offset: u64, seed: u64) -> Self {
         let offset = offset.min(size);
         let free = [offset, size - offset];
-        Self { layout: Layout::new(size), size, offset, free, rng: generator(seed) }
+        Self { layout: Layout::new(size), size, offset, free, draw: Draw::new(seed) }
     }
 
     /// Takes a slot; false if it is taken or out of range.
@@ -50,7 +48,7 @@ impl Slots {
 
     pub(super) fn allocate_next(&mut self) -> Option<u64> {
         let Range { start: from, end: to } = self.band([0, 0])?;
-        let start = from + below(&mut self.rng, to - from);
+        let start = from + self.draw.below(to - from);
         let slot = self.next_free(start, to).or_else(|| self.next_free(from, to))?;
         self.take(slot);
         Some(slot)
@@ -99,7 +97,7 @@ impl Slots {
         let in_static = except.partition_point(|&slot| slot < self.offset);
         let excepted = [in_static as u64, (except.len() - in_static) as u64];
         let Range { start: from, end: to } = self.band(excepted)?;
-        let start = from + below(&mut generator(seed), to - from);
+        let start = from + Draw::new(seed).below(to - from);
         self.search(start, to, &except).or_else(|| self.search(from, to, &except))
     }
 
@@ -187,24 +185,6 @@ impl Slots {
         self.free[usize::from(slot >= self.offset)] -= u64::from(taken);
         taken
     }
-}
-
-/// The generator is fixed, and its start is spelled out here rather than left to a seeding helper whose
-/// outcome a later release may change: two rounds of SplitMix64.
-fn generator(seed: u64) -> Pcg64Mcg {
-    let mix = |n: u64| {
-        let z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    Pcg64Mcg::new(u128::from(mix(1)) << 64 | u128::from(mix(2)))
-}
-
-/// A number in `0..bound` by multiply and shift; 0 for an empty range.
-fn below(rng: &mut Pcg64Mcg, bound: u64) -> u64 {
-    let product = u128::from(rng.next_u64()) * u128::from(bound);
-    u64::try_from(product >> 64).unwrap_or(0)
 }
 
 /// The size of the static band: `size / divisor` held to 16 and `max`; none in ranges of up to 16.

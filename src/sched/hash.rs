@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::{Backends, Flags, Place};
+use super::{Backends, Place};
 
 /// The address in 32 bits, as the kernel folds it.
 pub(super) fn folded(ip: IpAddr) -> u32 {
@@ -19,8 +19,8 @@ pub(super) fn folded(ip: IpAddr) -> u32 {
 }
 
 /// An end of a flow as the number that is hashed: the address, with the port if that is wanted.
-pub(super) fn number(end: SocketAddr, flags: Flags) -> u32 {
-    let port = if flags.port { u32::from(end.port()) } else { 0 };
+pub(super) fn number(end: SocketAddr, port: bool) -> u32 {
+    let port = if port { u32::from(end.port()) } else { 0 };
     folded(end.ip()).wrapping_add(port)
 }
 

@@ -4,16 +4,24 @@
 //! list. The sum is of 32 bits and wraps, as in the kernel. Weights above 0 do not matter.
 
 use super::tree::{Key, Tree};
-use super::{Backends, Change, Entry, Place, Scheduler};
+use super::{Backends, Change, Entry, Flags, Place, Scheduler};
 use crate::backend::Flow;
 
 /// `lc`: the fewest connections.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LeastConnection(Tree);
 
 /// What `lc` and `wlc` count: an active connection is as heavy as 256 inactive ones.
 pub(super) const fn overhead(entry: &Entry) -> u32 {
     entry.active().wrapping_mul(256).wrapping_add(entry.inactive())
+}
+
+impl LeastConnection {
+    /// One that has heard of no backend yet. The seed says which of equals comes first, unless it is the
+    /// [head](Flags::head).
+    pub fn new(flags: Flags, seed: u64) -> Self {
+        Self(Tree::new(flags, seed))
+    }
 }
 
 impl Scheduler for LeastConnection {

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use crate::backend::{Backend, BackendId};
 use crate::bitset::Bitset;
+use crate::time::Instant;
 
 /// A position in the list. The head, where new backends go, has the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,25 +19,23 @@ impl Place {
 }
 
 /// One backend with what the balancer knows of it.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub(crate) backend: Backend,
     pub(crate) active: u32,
     pub(crate) inactive: u32,
-    /// The last weight above 0, or 0 if it was added with that.
-    pub(crate) last_weight: u32,
-    /// Held back from one pick, whatever its weight.
-    pub(crate) excluded: bool,
     /// It has had as many connections as it may have, and not few enough since.
     pub(crate) overloaded: bool,
-    /// It waits to be looked at, as it was removed and perhaps revived.
-    pub(crate) buried: bool,
-    /// It was removed, and the last look found no connection.
-    pub(crate) idle: bool,
+    /// Held back from one pick, whatever its weight.
+    pub(crate) excluded: bool,
+    pub(crate) suspended: bool,
+    pub(crate) share: u8,
 }
 
 impl Entry {
+    /// The whole of a share.
+    pub const FULL_SHARE: u8 = 16;
+
     /// A connection was counted: it may be the last for now.
     pub(crate) const fn counted(&mut self) {
         let upper = self.backend.upper_threshold;
@@ -48,6 +47,9 @@ impl Entry {
     /// A connection is counted no more: there may be room again. Without a lower threshold, below three quarters
     /// of the upper one.
     pub(crate) const fn uncounted(&mut self) {
+        if !self.overloaded {
+            return;
+        }
         let (upper, lower) = (self.backend.upper_threshold, self.backend.lower_threshold);
         let relieved = if lower > 0 {
             self.total() < lower
@@ -56,21 +58,7 @@ impl Entry {
         } else {
             true
         };
-        if relieved {
-            self.overloaded = false;
-        }
-    }
-
-    /// What it is told anew. A raised or lifted upper threshold ends an overload; nothing else of it does.
-    pub(crate) fn set(&mut self, backend: Backend, added: bool) {
-        let upper = backend.upper_threshold;
-        if upper == 0 || upper > self.backend.upper_threshold {
-            self.overloaded = false;
-        }
-        if added || backend.weight > 0 {
-            self.last_weight = backend.weight;
-        }
-        self.backend = backend;
+        self.overloaded = !relieved;
     }
 
     const fn total(&self) -> u32 {
@@ -82,19 +70,30 @@ impl Entry {
         self.backend.addr
     }
 
+    /// The backend as it was added, or edited last.
+    pub const fn backend(&self) -> Backend {
+        self.backend
+    }
+
     /// Its weight.
     pub const fn weight(&self) -> u32 {
         self.backend.weight
     }
 
-    /// Its weight when it last had one above 0; 0 if it was added with weight 0 and has had no other since.
-    pub const fn last_weight(&self) -> u32 {
-        self.last_weight
-    }
-
     /// Whether it has had as many connections as its upper threshold allows, and not few enough since.
     pub const fn overloaded(&self) -> bool {
         self.overloaded
+    }
+
+    /// Whether it is [suspended](crate::balancer::Balancer::suspend).
+    pub const fn suspended(&self) -> bool {
+        self.suspended
+    }
+
+    /// How much of its part it is to get while it starts slowly: 1 to [`FULL_SHARE`](Self::FULL_SHARE), which it is at all
+    /// other times.
+    pub const fn share(&self) -> u8 {
+        self.share
     }
 
     /// Connections that are open: the handshake begun, not yet closed by either side.
@@ -109,7 +108,12 @@ impl Entry {
 
     /// Whether a new connection may go to it.
     pub const fn usable(&self) -> bool {
-        self.backend.weight > 0 && !self.excluded && !self.overloaded
+        self.backend.weight > 0 && !self.excluded && !self.overloaded && !self.suspended
+    }
+
+    /// Its weight; 0 if no new connection may go to it.
+    pub(super) const fn usable_weight(&self) -> u32 {
+        if self.usable() { self.backend.weight } else { 0 }
     }
 }
 
@@ -119,18 +123,43 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Backends {
     slots: Vec<Slot>,
+    /// What few calls ask for, of each slot.
+    asides: Vec<Aside>,
     free: Vec<u32>,
-    /// The slot at each place; stale where a backend has left.
+    /// The slot at each place; [`VACANT`] where a backend has left.
     places: Vec<u32>,
     /// The places that are not vacant.
     listed: Bitset,
 }
 
+/// All that a pick, a count or a release looks at: one cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Slot {
     generation: u32,
-    place: Option<Place>,
+    /// [`UNLISTED`] once it has left the list.
+    place: u32,
     entry: Entry,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+const UNLISTED: u32 = u32::MAX;
+const VACANT: u32 = u32::MAX;
+
+/// What is known of a slot beside its entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aside {
+    /// The last weight above 0, or 0 if it was added with that.
+    pub(crate) last_weight: u32,
+    /// It waits to be looked at, as it was removed and perhaps revived.
+    pub(crate) buried: bool,
+    /// It was removed, and the last look found no connection.
+    pub(crate) idle: bool,
+    /// When its suspension ends.
+    pub(crate) suspended_until: Option<Instant>,
+    /// When its share grows next.
+    pub(crate) grows_at: Option<Instant>,
 }
 
 impl Backends {
@@ -151,12 +180,13 @@ impl Backends {
 
     /// The backend at a place.
     pub fn get(&self, place: Place) -> Option<&Entry> {
-        self.listed.contains(place.index()).then(|| &self.at(place).entry)
+        self.at(place).map(|slot| &slot.entry)
     }
 
     /// The place of the list's entry at an index, if a backend is there.
     pub fn place_at(&self, index: usize) -> Option<Place> {
-        self.listed.contains(index).then(|| numbered(index))
+        let slot = self.places.get(index)?;
+        (*slot != VACANT).then(|| numbered(index))
     }
 
     /// The next entry towards the head.
@@ -177,17 +207,26 @@ impl Backends {
     /// The entries with their places, from head to tail.
     pub fn iter(&self) -> impl Iterator<Item = (Place, &Entry)> {
         core::iter::successors(self.head(), |&place| self.after(place))
-            .map(|place| (place, &self.at(place).entry))
+            .filter_map(|place| Some((place, self.get(place)?)))
     }
 
     /// The handle of the backend at a place.
     pub fn id(&self, place: Place) -> Option<BackendId> {
-        self.listed.contains(place.index()).then(|| self.id_at(self.places[place.index()]))
+        let index = *self.places.get(place.index())?;
+        let generation = self.slots.get(index as usize)?.generation;
+        Some(BackendId { index, generation })
     }
 
     /// Where a backend is; `None` once it has left the list, or for a stale id.
     pub fn place(&self, id: BackendId) -> Option<Place> {
-        self.slot(id)?.place
+        self.slot(id)?.place()
+    }
+
+    /// The weight of the backend at a place when it last had one above 0; 0 if it was added with weight 0 and has had no other
+    /// since, or if the place is vacant.
+    pub fn last_weight(&self, place: Place) -> u32 {
+        let aside = self.places.get(place.index()).and_then(|&slot| self.asides.get(slot as usize));
+        aside.map_or(0, |aside| aside.last_weight)
     }
 
     /// A backend in the list or still referred to; `None` for a stale id.
@@ -196,8 +235,39 @@ impl Backends {
     }
 
     pub(crate) fn entry_mut(&mut self, id: BackendId) -> Option<&mut Entry> {
+        self.listed_mut(id).map(|(entry, _)| entry)
+    }
+
+    /// A backend with its place, if it has one.
+    pub(crate) fn listed_mut(&mut self, id: BackendId) -> Option<(&mut Entry, Option<Place>)> {
         let slot = self.slots.get_mut(id.index as usize)?;
-        (slot.generation == id.generation).then_some(&mut slot.entry)
+        let place = slot.place();
+        (slot.generation == id.generation).then_some((&mut slot.entry, place))
+    }
+
+    /// The backend at a place with its handle.
+    pub(crate) fn at_mut(&mut self, place: Place) -> Option<(BackendId, &mut Entry)> {
+        let index = *self.places.get(place.index())?;
+        let slot = self.slots.get_mut(index as usize)?;
+        Some((BackendId { index, generation: slot.generation }, &mut slot.entry))
+    }
+
+    pub(crate) fn aside_mut(&mut self, id: BackendId) -> Option<&mut Aside> {
+        self.slot(id)?;
+        self.asides.get_mut(id.index as usize)
+    }
+
+    /// What a backend is told anew. A raised or lifted upper threshold ends an overload; nothing else of it does.
+    pub(crate) fn set(&mut self, id: BackendId, backend: Backend, added: bool) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        let upper = backend.upper_threshold;
+        if upper == 0 || upper > entry.backend.upper_threshold {
+            entry.overloaded = false;
+        }
+        entry.backend = backend;
+        if let Some(aside) = self.aside_mut(id).filter(|_| added || backend.weight > 0) {
+            aside.last_weight = backend.weight;
+        }
     }
 
     /// A new slot for a backend, not yet in the list.
@@ -206,27 +276,28 @@ impl Backends {
             backend,
             active: 0,
             inactive: 0,
-            last_weight: 0,
-            excluded: false,
             overloaded: false,
-            buried: false,
-            idle: false,
+            excluded: false,
+            suspended: false,
+            share: Entry::FULL_SHARE,
         };
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
-            (slot.place, slot.entry) = (None, entry);
-            return self.id_at(index);
+            (slot.place, slot.entry) = (UNLISTED, entry);
+            self.asides[index as usize] = Aside::default();
+            return BackendId { index, generation: slot.generation };
         }
-        let index = self.slots.len();
-        self.slots.push(Slot { generation: 0, place: None, entry });
-        self.id_at(numbered(index).0)
+        let index = numbered(self.slots.len()).0;
+        self.slots.push(Slot { generation: 0, place: UNLISTED, entry });
+        self.asides.push(Aside::default());
+        BackendId { index, generation: 0 }
     }
 
     /// Puts a backend at the head of the list.
     pub(crate) fn link(&mut self, id: BackendId) -> Option<Place> {
         let place = numbered(self.places.len());
         let slot = self.slots.get_mut(id.index as usize)?;
-        slot.place = Some(place);
+        slot.place = place.0;
         self.places.push(id.index);
         self.listed.grow(self.places.len());
         self.listed.insert(place.index());
@@ -236,7 +307,8 @@ impl Backends {
     /// Takes a backend out of the list; its slot stays.
     pub(crate) fn unlink(&mut self, id: BackendId) -> Option<Place> {
         let place = self.place(id)?;
-        self.slots[id.index as usize].place = None;
+        self.slots[id.index as usize].place = UNLISTED;
+        self.places[place.index()] = VACANT;
         self.listed.remove(place.index());
         Some(place)
     }
@@ -244,7 +316,7 @@ impl Backends {
     /// Gives up the slot of a backend that is not in the list: its id is stale from now on.
     pub(crate) fn forget(&mut self, id: BackendId) {
         let Some(slot) = self.slots.get_mut(id.index as usize) else { return };
-        if slot.generation != id.generation || slot.place.is_some() {
+        if slot.generation != id.generation || slot.place != UNLISTED {
             return;
         }
         // A slot whose generations are used up is retired, so that no id ever comes round again.
@@ -261,19 +333,11 @@ impl Backends {
         if self.places.len() < 2 * self.len() + 64 {
             return false;
         }
-        let mut kept = Vec::with_capacity(self.len());
-        let mut from = 0;
-        while let Some(index) = self.listed.next(from) {
-            let slot = self.places[index];
-            self.slots[slot as usize].place = Some(numbered(kept.len()));
-            kept.push(slot);
-            from = index + 1;
+        self.places.retain(|&slot| slot != VACANT);
+        for (place, &slot) in self.places.iter().enumerate() {
+            self.slots[slot as usize].place = numbered(place).0;
         }
-        self.listed = Bitset::with_capacity(kept.len());
-        for place in 0..kept.len() {
-            self.listed.insert(place);
-        }
-        self.places = kept;
+        self.listed = Bitset::full(self.places.len());
         true
     }
 
@@ -281,12 +345,14 @@ impl Backends {
         self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
 
-    fn at(&self, place: Place) -> &Slot {
-        &self.slots[self.places[place.index()] as usize]
+    fn at(&self, place: Place) -> Option<&Slot> {
+        self.slots.get(*self.places.get(place.index())? as usize)
     }
+}
 
-    fn id_at(&self, index: u32) -> BackendId {
-        BackendId { index, generation: self.slots[index as usize].generation }
+impl Slot {
+    const fn place(&self) -> Option<Place> {
+        if self.place == UNLISTED { None } else { Some(Place(self.place)) }
     }
 }
 

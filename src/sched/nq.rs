@@ -8,30 +8,28 @@
 
 use super::sed::delay;
 use super::tree::Tree;
-use super::{Backends, Change, Entry, Place, Scheduler};
+use super::{Backends, Change, Entry, Flags, Place, Scheduler, Start};
 use crate::backend::Flow;
 use crate::bitset::Bitset;
 
 /// `nq`: an idle backend, or the shortest expected delay.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NeverQueue {
     idle: Bitset,
+    start: Start,
     delays: Tree,
 }
 
 impl NeverQueue {
+    /// One that has heard of no backend yet. The seed says where the search begins, unless at the [head](Flags::head).
+    pub fn new(flags: Flags, seed: u64) -> Self {
+        let (idle, start) = (Bitset::default(), Start::new(flags, seed));
+        Self { idle, start, delays: Tree::new(flags, seed) }
+    }
+
     fn note(&mut self, backends: &Backends, place: Place) {
         let idle = |entry: &Entry| entry.usable() && entry.active() == 0;
-        let idle = backends.get(place).is_some_and(idle);
-        if idle == self.idle.contains(place.index()) {
-            return;
-        }
-        if idle {
-            self.idle.grow(backends.places());
-            self.idle.insert(place.index());
-        } else {
-            self.idle.remove(place.index());
-        }
+        self.idle.set(place.index(), backends.get(place).is_some_and(idle));
     }
 }
 
@@ -43,7 +41,7 @@ impl Scheduler for NeverQueue {
             | Change::Updated(place)
             | Change::Removed(place) => self.note(backends, place),
             Change::Renumbered => {
-                self.idle = Bitset::with_capacity(backends.places());
+                self.idle = Bitset::default();
                 backends.iter().for_each(|(place, _)| self.note(backends, place));
             }
         }
@@ -51,7 +49,8 @@ impl Scheduler for NeverQueue {
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
-        let idle = self.idle.prev(usize::MAX).and_then(|index| backends.place_at(index));
-        idle.or_else(|| self.delays.first(backends))
+        let idle =
+            self.idle.prev(self.start.index(backends)).or_else(|| self.idle.prev(usize::MAX));
+        idle.map_or_else(|| self.delays.first(backends), |index| backends.place_at(index))
     }
 }

@@ -5,16 +5,24 @@
 //! weight.
 
 use super::tree::{Key, Tree};
-use super::{Backends, Change, Entry, Place, Scheduler};
+use super::{Backends, Change, Entry, Flags, Place, Scheduler};
 use crate::backend::Flow;
 
 /// `sed`: the shortest expected delay.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ShortestExpectedDelay(Tree);
 
 /// What `sed` and `nq` minimise.
-pub(super) const fn delay(entry: &Entry) -> Key {
+pub(super) fn delay(entry: &Entry) -> Key {
     Key::new(entry, entry.active().wrapping_add(1), entry.weight())
+}
+
+impl ShortestExpectedDelay {
+    /// One that has heard of no backend yet. The seed says which of equals comes first, unless it is the
+    /// [head](Flags::head).
+    pub fn new(flags: Flags, seed: u64) -> Self {
+        Self(Tree::new(flags, seed))
+    }
 }
 
 impl Scheduler for ShortestExpectedDelay {

@@ -42,6 +42,6 @@ impl Scheduler for SourceHashing {
                 table.set(slot, *place);
             }
         });
-        look_up(&self.table, backends, number(flow.client, self.flags), self.flags.fallback)
+        look_up(&self.table, backends, number(flow.client, self.flags.port), self.flags.fallback)
     }
 }

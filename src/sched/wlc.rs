@@ -6,12 +6,20 @@
 
 use super::lc::overhead;
 use super::tree::{Key, Tree};
-use super::{Backends, Change, Place, Scheduler};
+use super::{Backends, Change, Flags, Place, Scheduler};
 use crate::backend::Flow;
 
 /// `wlc`: the fewest connections per weight.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WeightedLeastConnection(Tree);
+
+impl WeightedLeastConnection {
+    /// One that has heard of no backend yet. The seed says which of equals comes first, unless it is the
+    /// [head](Flags::head).
+    pub fn new(flags: Flags, seed: u64) -> Self {
+        Self(Tree::new(flags, seed))
+    }
+}
 
 impl Scheduler for WeightedLeastConnection {
     fn changed(&mut self, backends: &Backends, change: Change) {

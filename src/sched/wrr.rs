@@ -2,26 +2,42 @@
 //!
 //! A bar comes down from the greatest weight in steps of the weights' greatest common divisor. At each bar the list is walked from head to
 //! tail, and every backend that reaches the bar is picked once; below the lowest bar it starts again at the top. Every
-//! add, edit and removal puts the walk back to the head, and the bar roughly where it was.
+//! add, edit and removal puts the walk back to the head, and the bar roughly where it was. A backend that starts slowly is passed
+//! over as often as its [share](super::Entry::share) says.
 //!
 //! The kernel walks; here a tree over places knows the greatest usable weight below each node, so that the next backend that
 //! reaches the bar is found in O(log n), and the next bar that any reaches in O(1).
 
-use super::{Backends, Change, Entry, Place, Scheduler, gcd};
+use super::{Backends, Change, Entry, Flags, Lots, Place, Scheduler, Start, gcd};
 use crate::backend::Flow;
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// `wrr`: in turn, by weight.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct WeightedRoundRobin {
-    weights: Weights,
-    /// The last one picked; `None` is the head.
-    cursor: Option<Place>,
-    bar: u32,
+    walk: Walk,
+    lots: Lots,
 }
 
 impl WeightedRoundRobin {
+    /// One that has heard of no backend yet. The seed says where a walk begins, unless at the [head](Flags::head).
+    pub fn new(flags: Flags, seed: u64) -> Self {
+        let (weights, start) = (Weights::default(), Start::new(flags, seed));
+        Self { walk: Walk { weights, cursor: None, bar: 0, start }, lots: Lots::new(seed) }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Walk {
+    weights: Weights,
+    /// The last one picked; `None` is where walks begin.
+    cursor: Option<Place>,
+    bar: u32,
+    start: Start,
+}
+
+impl Walk {
     /// The step between bars.
     fn step(&self) -> u32 {
         self.weights.root().gcd.max(1)
@@ -42,6 +58,33 @@ impl WeightedRoundRobin {
         }
     }
 
+    fn next(&mut self, backends: &Backends) -> Option<Place> {
+        if self.highest() == 0 {
+            return None;
+        }
+        let usable = self.weights.root().usable;
+        if usable == 0 {
+            self.give_up();
+            return None;
+        }
+        let from = match self.cursor {
+            Some(cursor) => cursor.index(),
+            None => self.start.index(backends).saturating_add(1),
+        };
+        let mut found = self.weights.last_before(from, self.bar);
+        if found.is_none() {
+            // The first bar below, round again if need be, that anybody reaches.
+            self.bar = self.next_bar();
+            if let Some(above) = self.bar.checked_sub(usable) {
+                let steps = above.div_ceil(self.step());
+                self.bar = self.bar.saturating_sub(steps * self.step()).max(1);
+            }
+            found = self.weights.last_before(usize::MAX, self.bar);
+        }
+        self.cursor = Some(backends.place_at(found?)?);
+        self.cursor
+    }
+
     /// The bar after this one.
     fn next_bar(&self) -> u32 {
         self.bar.checked_sub(self.step()).filter(|bar| *bar > 0).unwrap_or_else(|| self.highest())
@@ -59,47 +102,28 @@ impl WeightedRoundRobin {
 
 impl Scheduler for WeightedRoundRobin {
     fn changed(&mut self, backends: &Backends, change: Change) {
+        let weights = &mut self.walk.weights;
         match change {
-            Change::Added(place) | Change::Edited(place) | Change::Updated(place) => {
-                self.weights.grow(backends.places());
-                self.weights.set(place.index(), Weight::of(backends.get(place)));
+            Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
+                weights.grow(backends.places());
+                weights.set(place.index(), Weight::of(backends.get(place)));
             }
-            Change::Removed(place) => self.weights.set(place.index(), Weight::default()),
+            Change::Removed(place) => weights.set(place.index(), Weight::default()),
             Change::Renumbered => {
-                self.weights = Weights::default();
-                self.weights.grow(backends.places());
+                *weights = Weights::default();
+                weights.grow(backends.places());
                 for (place, entry) in backends.iter() {
-                    self.weights.set(place.index(), Weight::of(Some(entry)));
+                    weights.set(place.index(), Weight::of(Some(entry)));
                 }
             }
         }
         if !matches!(change, Change::Updated(_)) {
-            self.reset();
+            self.walk.reset();
         }
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
-        if self.highest() == 0 {
-            return None;
-        }
-        let usable = self.weights.root().usable;
-        if usable == 0 {
-            self.give_up();
-            return None;
-        }
-        let from = self.cursor.map_or(usize::MAX, Place::index);
-        let mut found = self.weights.last_before(from, self.bar);
-        if found.is_none() {
-            // The first bar below, round again if need be, that anybody reaches.
-            self.bar = self.next_bar();
-            if let Some(above) = self.bar.checked_sub(usable) {
-                let steps = above.div_ceil(self.step());
-                self.bar = self.bar.saturating_sub(steps * self.step()).max(1);
-            }
-            found = self.weights.last_before(usize::MAX, self.bar);
-        }
-        self.cursor = Some(backends.place_at(found?)?);
-        self.cursor
+        self.lots.among(backends, || self.walk.next(backends))
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use svcplane::affinity::{Affinity, Scope};
 use svcplane::backend::{Backend, Flow};
 use svcplane::balancer::Balancer;
-use svcplane::sched::Algorithm;
+use svcplane::sched::{Algorithm, Flags};
 use svcplane::time::Instant;
 
 fn client(n: u8) -> IpAddr {
@@ -145,7 +145,7 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
-        let mut balancer = Balancer::new(Algorithm::RoundRobin);
+        let mut balancer = Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0);
         balancer.set_backends((1..=3).map(|n| Backend::new(backend(n))), Instant::ZERO);
         Self { balancer, table: Affinity::new(100, 1), now: Instant::ZERO }
     }
@@ -212,7 +212,7 @@ fn a_quiesced_or_tried_backend_is_not_honoured() {
     let mut setting = Setting::new();
     let home = setting.pick(1).expect("a backend");
     let id = setting.balancer.find(home).expect("listed");
-    setting.balancer.edit(id, 0).expect("listed");
+    setting.balancer.edit(id, |b| b.with_weight(0)).expect("listed");
     let moved = setting.pick(1).expect("another backend");
     assert_ne!(moved, home);
 

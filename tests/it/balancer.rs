@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use svcplane::backend::{Backend, Flow};
 use svcplane::balancer::{Balancer, StaleId};
-use svcplane::sched::{Algorithm, Backends, Change, Place, Scheduler};
+use svcplane::sched::{Algorithm, Backends, Change, Flags, Place, Scheduler};
 use svcplane::time::Instant;
 
 fn addr(n: u16) -> SocketAddr {
@@ -20,7 +20,7 @@ const NOW: Instant = Instant::ZERO;
 
 #[test]
 fn ids_go_stale_only_after_the_last_connection_and_the_grace_time() {
-    let mut balancer = Balancer::new(Algorithm::RoundRobin);
+    let mut balancer = Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0);
     let id = balancer.add(addr(1).into(), NOW);
     let conn = balancer.pick(&flow(), NOW).expect("a backend");
     balancer.remove(id, NOW).expect("listed");
@@ -44,13 +44,15 @@ fn ids_go_stale_only_after_the_last_connection_and_the_grace_time() {
     let next = balancer.add(addr(2).into(), now);
     assert_ne!(next, id, "the slot is used again, the id is not");
     assert!(balancer.get(id).is_none());
-    assert!(matches!(balancer.edit(id, 1), Err(StaleId { id: stale, .. }) if stale == id));
+    assert!(matches!(balancer.edit(id, |b| b), Err(StaleId { id: stale, .. }) if stale == id));
 }
 
 #[test]
 fn a_connection_of_another_balancer_is_refused() {
-    let mut balancers =
-        [Balancer::new(Algorithm::RoundRobin), Balancer::new(Algorithm::RoundRobin)];
+    let mut balancers = [
+        Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0),
+        Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0),
+    ];
     let mut conns = Vec::new();
     for (n, balancer) in (0..).zip(&mut balancers) {
         balancer.add(Backend::new(addr(n)).with_weight(u32::MAX), NOW);
@@ -66,7 +68,7 @@ fn a_connection_of_another_balancer_is_refused() {
 
 #[test]
 fn a_removed_backend_comes_back_with_its_id_and_counts() {
-    let mut balancer = Balancer::new(Algorithm::RoundRobin);
+    let mut balancer = Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0);
     let id = balancer.add(addr(1).into(), NOW);
     let mut conn = balancer.pick(&flow(), NOW).expect("a backend");
     balancer.activate(&mut conn).expect("a good id");
@@ -87,7 +89,7 @@ fn a_removed_backend_comes_back_with_its_id_and_counts() {
 
 #[test]
 fn at_the_end_of_time_expiry_still_returns() {
-    let mut balancer = Balancer::new(Algorithm::RoundRobin);
+    let mut balancer = Balancer::with_flags(Algorithm::RoundRobin, Flags::KERNEL, 0);
     let id = balancer.add(addr(1).into(), Instant::MAX);
     balancer.remove(id, Instant::MAX).expect("listed");
     balancer.expire(Instant::MAX);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every module of the crate's root and the layer that it is in. A module may use modules of lower layers.
 const LAYERS: &[(u8, &[&str])] = &[
-    (0, &["time", "net", "name", "field", "bitset"]),
+    (0, &["time", "net", "name", "field", "bitset", "draw"]),
     (1, &["labels", "ipam", "backend"]),
     (2, &["sched", "affinity"]),
     (3, &["balancer", "service", "pod", "node"]),

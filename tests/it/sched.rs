@@ -9,12 +9,16 @@ use svcplane::sched::{Algorithm, Flags};
 
 use crate::sched_model::{Both, Op, Wanted, addr, flow, sip};
 
-const FLAGS: [Flags; 4] = [
-    Flags { port: false, fallback: false },
-    Flags { port: false, fallback: true },
-    Flags { port: true, fallback: false },
-    Flags { port: true, fallback: true },
+const FLAGS: [Flags; 5] = [
+    Flags { port: false, fallback: false, head: true },
+    Flags { port: false, fallback: true, head: true },
+    Flags { port: true, fallback: false, head: true },
+    Flags { port: true, fallback: true, head: true },
+    Flags { port: false, fallback: true, head: false },
 ];
+
+/// The default flags, but for the kernel's start.
+const KERNEL_START: Flags = FLAGS[1];
 
 fn flags() -> impl Strategy<Value = Flags> {
     prop::sample::select(&FLAGS)
@@ -50,7 +54,9 @@ fn op(algorithm: Algorithm, numbers: u16) -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         8 => wanted.clone().prop_map(Op::Add),
-        4 => (0..numbers, weight()).prop_map(|(n, weight)| Op::Edit(n, weight)),
+        4 => wanted.clone().prop_map(Op::Edit),
+        2 => (0..numbers, any::<u8>()).prop_map(|(n, micros)| Op::Suspend(n, micros)),
+        2 => any::<u8>().prop_map(Op::Wait),
         4 => (0..numbers).prop_map(Op::Remove),
         1 => (wanted.clone(), 0_u8..100).prop_map(|(wanted, times)| Op::Churn(wanted, times)),
         1 => prop::collection::vec(wanted, 0..most).prop_map(Op::Set),
@@ -94,7 +100,7 @@ fn agrees(algorithm: Algorithm, cases: u32) {
 
 /// Many rounds of change make the list close its gaps; order, counts and what the algorithm remembers survive it.
 fn survives_churn(algorithm: Algorithm) {
-    let mut both = Both::new(algorithm, Flags::default());
+    let mut both = Both::new(algorithm, KERNEL_START);
     for round in 0..600_u16 {
         let one = Wanted { number: round % 40, weight: u32::from(round % 7), lower: 0, upper: 0 };
         both.step(&Op::Churn(one, (round % 3) as u8 * 2));
@@ -111,7 +117,7 @@ macro_rules! suite {
                 use super::*;
 
                 #[test]
-                fn agrees_with_the_kernels_rules() {
+                fn agrees_with_the_naive_model() {
                     agrees(Algorithm::$name, 100);
                 }
 
@@ -147,7 +153,7 @@ fn play(algorithm: Algorithm, backends: &str, script: &str) {
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(192, 0, 2, 7), 40_000)),
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(10, 96, 0, 10), 80)),
     );
-    let mut both = Both::new(algorithm, Flags::default());
+    let mut both = Both::new(algorithm, KERNEL_START);
     let mut held: Vec<(char, bool)> = Vec::new();
     let number = |name: char| name.to_ascii_uppercase() as u16 - 64;
     for word in backends.split_whitespace().chain(script.split_whitespace()) {
@@ -366,7 +372,7 @@ fn rings_are_dealt_from_the_head() {
             })
             .collect();
         for fallback in [false, true] {
-            let mut both = Both::new(*algorithm, Flags { port: false, fallback });
+            let mut both = Both::new(*algorithm, Flags { fallback, ..Flags::KERNEL });
             for (number, &weight) in (0..).zip(*weights) {
                 both.step(&Op::Add(Wanted { number, weight, lower: 0, upper: 0 }));
             }
@@ -453,7 +459,7 @@ fn more_backends_than_slots() {
         (Algorithm::DestinationHashing, 300, 256),
         (Algorithm::MaglevHashing, 4500, 4093),
     ] {
-        let mut both = Both::new(Algorithm::RoundRobin, Flags::default());
+        let mut both = Both::new(Algorithm::RoundRobin, KERNEL_START);
         both.step(&Op::Set(
             (0..count).map(|number| Wanted { number, weight: 1, lower: 0, upper: 0 }).collect(),
         ));

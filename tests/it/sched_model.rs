@@ -2,6 +2,7 @@
 //! target. Source: Linux IPVS, 6.1.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use svcplane::backend::{Backend, BackendId, Flow};
 use svcplane::balancer::{Balancer, Conn};
@@ -21,6 +22,9 @@ macro_rules! each_algorithm {
             mh MaglevHashing Mh;
             sed ShortestExpectedDelay Sed;
             nq NeverQueue Nq;
+            random Random Any;
+            wrandom WeightedRandom Any;
+            p2c PowerOfTwoChoices Any;
         }
     };
 }
@@ -37,11 +41,13 @@ struct Dest {
     inactive: u32,
     overloaded: bool,
     excluded: bool,
+    suspended: bool,
+    suspended_until: Instant,
 }
 
 impl Dest {
     fn usable(&self) -> bool {
-        self.weight > 0 && !self.overloaded && !self.excluded
+        self.weight > 0 && !self.overloaded && !self.excluded && !self.suspended
     }
 
     fn set(&mut self, wanted: Wanted, added: bool) {
@@ -90,16 +96,22 @@ trait Rule {
 
     /// The index of the destination picked.
     fn pick(&mut self, list: &[Dest], flow: &Flow) -> Option<usize>;
+
+    /// Whether it may be this one instead, where a seed decides; if so, it is from now on as if it had been.
+    fn instead(&mut self, _list: &[Dest], _expected: usize, _picked: usize) -> bool {
+        false
+    }
 }
 
 #[derive(Default)]
 struct Rr {
     /// `None` is the head of the list.
     mark: Option<SocketAddr>,
+    picks: u64,
 }
 
 impl Rr {
-    fn new(_: Flags) -> Self {
+    fn new(_: Algorithm, _: Flags) -> Self {
         Self::default()
     }
 }
@@ -117,7 +129,13 @@ impl Rule for Rr {
         let from = self.mark.and_then(|mark| at(list, mark)).map_or(0, |at| at + 1);
         let picked = (from..list.len()).chain(0..from).find(|&at| list[at].usable())?;
         self.mark = Some(list[picked].addr);
+        self.picks += 1;
         Some(picked)
+    }
+
+    fn instead(&mut self, list: &[Dest], _: usize, picked: usize) -> bool {
+        self.mark = Some(list[picked].addr);
+        self.picks == 1 && list[picked].usable()
     }
 }
 
@@ -131,7 +149,7 @@ struct Wrr {
 }
 
 impl Wrr {
-    fn new(_: Flags) -> Self {
+    fn new(_: Algorithm, _: Flags) -> Self {
         Self::default()
     }
 }
@@ -184,22 +202,21 @@ impl Rule for Wrr {
             }
         }
     }
+
+    fn instead(&mut self, list: &[Dest], _: usize, picked: usize) -> bool {
+        list[picked].usable()
+    }
+}
+
+/// Cost per weight: less than 0 if the first is better.
+fn better(a: (u32, u32), b: (u32, u32)) -> std::cmp::Ordering {
+    (u64::from(a.0) * u64::from(b.1)).cmp(&(u64::from(b.0) * u64::from(a.1)))
 }
 
 /// The first of those with the least cost per weight.
-fn least(
-    list: &[Dest],
-    cost: impl Fn(&Dest) -> u32,
-    weight: impl Fn(&Dest) -> u32,
-) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (at, dest) in list.iter().enumerate().filter(|(_, dest)| dest.usable()) {
-        let product = |a: &Dest, b: &Dest| u64::from(cost(a)) * u64::from(weight(b));
-        if best.is_none_or(|best| product(&list[best], dest) > product(dest, &list[best])) {
-            best = Some(at);
-        }
-    }
-    best
+fn least(list: &[Dest], key: impl Fn(&Dest) -> (u32, u32)) -> Option<usize> {
+    let usable = list.iter().enumerate().filter(|(_, dest)| dest.usable());
+    usable.min_by(|(_, a), (_, b)| better(key(a), key(b))).map(|(at, _)| at)
 }
 
 fn overhead(dest: &Dest) -> u32 {
@@ -208,12 +225,12 @@ fn overhead(dest: &Dest) -> u32 {
 }
 
 macro_rules! stateless {
-    ($($rule:ident $pick:expr;)*) => {
+    ($($rule:ident $pick:expr, $alike:expr;)*) => {
         $(
             struct $rule;
 
             impl $rule {
-                fn new(_: Flags) -> Self {
+                fn new(_: Algorithm, _: Flags) -> Self {
                     Self
                 }
             }
@@ -222,23 +239,67 @@ macro_rules! stateless {
                 fn pick(&mut self, list: &[Dest], _: &Flow) -> Option<usize> {
                     $pick(list)
                 }
+
+                fn instead(&mut self, list: &[Dest], expected: usize, picked: usize) -> bool {
+                    list[picked].usable() && $alike(&list[expected], &list[picked])
+                }
             }
         )*
     };
 }
 
-fn expected_delay(list: &[Dest]) -> Option<usize> {
-    least(list, |dest| dest.active + 1, |dest| dest.weight)
+fn delay(dest: &Dest) -> (u32, u32) {
+    (dest.active + 1, dest.weight)
+}
+
+fn lightness(dest: &Dest) -> (u32, u32) {
+    (overhead(dest), 1)
+}
+
+fn loads(dest: &Dest) -> (u32, u32) {
+    (overhead(dest), dest.weight)
+}
+
+fn alike(key: impl Fn(&Dest) -> (u32, u32)) -> impl Fn(&Dest, &Dest) -> bool {
+    move |a, b| better(key(a), key(b)).is_eq()
 }
 
 stateless! {
-    Lc |list| least(list, overhead, |_| 1);
-    Wlc |list| least(list, overhead, |dest| dest.weight);
-    Sed expected_delay;
+    Lc |list| least(list, lightness), alike(lightness);
+    Wlc |list| least(list, loads), alike(loads);
+    Sed |list| least(list, delay), alike(delay);
     Nq |list: &[Dest]| {
         let idle = list.iter().position(|dest| dest.usable() && dest.active == 0);
-        idle.or_else(|| expected_delay(list))
+        idle.or_else(|| least(list, delay))
+    }, |a: &Dest, b: &Dest| match (a.active, b.active) {
+        (0, active) => active == 0,
+        _ => alike(delay)(a, b),
     };
+}
+
+/// By lot.
+struct Any(Algorithm);
+
+impl Any {
+    fn new(algorithm: Algorithm, _: Flags) -> Self {
+        Self(algorithm)
+    }
+}
+
+impl Rule for Any {
+    fn pick(&mut self, list: &[Dest], _: &Flow) -> Option<usize> {
+        list.iter().position(Dest::usable)
+    }
+
+    /// The better of two is not worse than all others.
+    fn instead(&mut self, list: &[Dest], _: usize, picked: usize) -> bool {
+        let beaten = |dest: &Dest| better(loads(dest), loads(&list[picked])).is_lt();
+        let worst = list
+            .iter()
+            .enumerate()
+            .all(|(at, dest)| at == picked || !dest.usable() || beaten(dest));
+        list[picked].usable() && !(worst && self.0.as_str() == "p2c")
+    }
 }
 
 fn folded(ip: IpAddr) -> u64 {
@@ -277,7 +338,7 @@ struct Sh {
 }
 
 impl Sh {
-    fn new(flags: Flags) -> Self {
+    fn new(_: Algorithm, flags: Flags) -> Self {
         Self { flags, slots: Vec::new() }
     }
 }
@@ -298,7 +359,7 @@ struct Dh {
 }
 
 impl Dh {
-    fn new(flags: Flags) -> Self {
+    fn new(_: Algorithm, flags: Flags) -> Self {
         Self { flags, slots: Vec::new() }
     }
 }
@@ -330,7 +391,7 @@ struct Mh {
 }
 
 impl Mh {
-    fn new(flags: Flags) -> Self {
+    fn new(_: Algorithm, flags: Flags) -> Self {
         Self { flags, slots: Vec::new() }
     }
 }
@@ -434,7 +495,7 @@ macro_rules! rules {
     ($($kernel:ident $name:ident $rule:ident;)*) => {
         fn rule(algorithm: Algorithm, flags: Flags) -> Box<dyn Rule> {
             match algorithm {
-                $( Algorithm::$name => Box::new($rule::new(flags)), )*
+                $( Algorithm::$name => Box::new($rule::new(algorithm, flags)), )*
                 other => panic!("no rule for {other}"),
             }
         }
@@ -486,7 +547,7 @@ pub(crate) fn flow(client: u32, destination: u8) -> Flow {
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Add(Wanted),
-    Edit(u16, u32),
+    Edit(Wanted),
     Remove(u16),
     /// Removed and added so many times.
     Churn(Wanted, u8),
@@ -498,52 +559,85 @@ pub(crate) enum Op {
     Deactivate(usize),
     Release(usize),
     Switch(Algorithm, Flags),
+    /// For so many microseconds.
+    Suspend(u16, u8),
+    /// So many microseconds pass.
+    Wait(u8),
 }
 
-const NOW: Instant = Instant::ZERO;
+const SEED: u64 = 7;
 
-/// A balancer beside the kernel's rules. Nothing is ever forgotten, as no time passes.
+/// A balancer beside the kernel's rules. Nothing is ever forgotten: that takes minutes.
 pub(crate) struct Both {
     pub(crate) balancer: Balancer,
     list: Vec<Dest>,
     trash: Vec<Dest>,
     rule: Box<dyn Rule>,
     algorithm: Algorithm,
+    /// The seed has a say.
+    seeded: bool,
+    now: Instant,
     /// With whether each is active.
     conns: Vec<(Conn, bool)>,
 }
 
 impl Both {
     pub(crate) fn new(algorithm: Algorithm, flags: Flags) -> Self {
-        let mut balancer = Balancer::new(algorithm);
-        balancer.set_algorithm(algorithm, flags);
+        let balancer = Balancer::with_flags(algorithm, flags, SEED);
         let mut rule = rule(algorithm, flags);
         rule.changed(&[], Event::Created);
-        Self { balancer, list: Vec::new(), trash: Vec::new(), rule, algorithm, conns: Vec::new() }
+        Self {
+            balancer,
+            list: Vec::new(),
+            trash: Vec::new(),
+            rule,
+            algorithm,
+            seeded: seeded(algorithm, flags),
+            now: Instant::ZERO,
+            conns: Vec::new(),
+        }
     }
 
     /// Does it to both, which have to agree.
     pub(crate) fn step(&mut self, op: &Op) {
         match op {
             Op::Add(wanted) => {
-                self.balancer.add(wanted.backend(), NOW);
+                self.balancer.add(wanted.backend(), self.now);
                 self.add(*wanted);
             }
-            Op::Edit(number, weight) => {
-                let edited =
-                    self.balancer.find(addr(*number)).map(|id| self.balancer.edit(id, *weight));
-                let listed = at(&self.list, addr(*number));
-                assert_eq!(edited.is_some_and(|edited| edited.is_ok()), listed.is_some());
-                if let Some(dest) = listed.map(|at| self.list[at].clone()) {
-                    let Dest { lower, upper, .. } = dest;
-                    self.add(Wanted { number: *number, weight: *weight, lower, upper });
+            Op::Edit(wanted) => {
+                let addr = addr(wanted.number);
+                // An address is none of what can be edited.
+                let mut backend = wanted.backend();
+                backend.addr = ([1, 2, 3, 4], 5).into();
+                let change = |_| backend;
+                let edited = self.balancer.find(addr).map(|id| self.balancer.edit(id, change));
+                let listed = at(&self.list, addr).is_some();
+                assert_eq!(edited.is_some_and(|edited| edited.is_ok()), listed);
+                if listed {
+                    self.add(*wanted);
                 }
+            }
+            Op::Suspend(number, micros) => {
+                let until = self.now + Duration::from_micros((*micros).into());
+                let id = self.balancer.find(addr(*number));
+                let suspended = id.is_some_and(|id| self.balancer.suspend(id, until).is_ok());
+                let mut all = self.list.iter_mut().chain(&mut self.trash);
+                let dest = all.find(|dest| dest.addr == addr(*number));
+                assert_eq!(suspended, dest.is_some());
+                if let Some(dest) = dest {
+                    (dest.suspended, dest.suspended_until) = (true, until);
+                }
+            }
+            Op::Wait(micros) => {
+                self.now += Duration::from_micros((*micros).into());
+                self.expire();
             }
             Op::Remove(number) => self.remove(*number),
             Op::Churn(wanted, times) => {
                 for _ in 0..*times {
                     self.remove(wanted.number);
-                    self.balancer.add(wanted.backend(), NOW);
+                    self.balancer.add(wanted.backend(), self.now);
                     self.add(*wanted);
                 }
             }
@@ -561,11 +655,12 @@ impl Both {
                 }
             }
             Op::Switch(algorithm, flags) => {
-                self.balancer.set_algorithm(*algorithm, *flags);
+                self.balancer.set_algorithm(*algorithm, *flags, SEED);
                 // The same scheduler keeps its state; that of a hashing one is a function of the list.
                 let hashing = matches!(algorithm.as_str(), "sh" | "dh" | "mh");
                 if hashing || *algorithm != self.algorithm {
                     self.rule = rule(*algorithm, *flags);
+                    self.seeded = seeded(*algorithm, *flags);
                     self.rule.changed(&self.list, Event::Created);
                     self.algorithm = *algorithm;
                 }
@@ -596,20 +691,36 @@ impl Both {
         for dest in &mut self.list {
             dest.excluded = except.iter().any(|&n| addr(n) == dest.addr);
         }
-        let expected = self.rule.pick(&self.list, flow);
+        self.expire();
+        let conn = if except.is_empty() {
+            self.balancer.pick(flow, self.now)
+        } else {
+            self.balancer.pick_except(flow, &ids, self.now)
+        };
+        let picked = conn.as_ref().and_then(|conn| at(&self.list, conn.addr()));
+        let mut expected = self.rule.pick(&self.list, flow);
+        let other = picked.filter(|_| self.seeded && picked != expected);
+        if let (Some(one), Some(other)) = (expected, other) {
+            if self.rule.instead(&self.list, one, other) {
+                expected = picked;
+            }
+        }
         self.list.iter_mut().for_each(|dest| dest.excluded = false);
         let expected = expected.map(|at| {
             self.list[at].bind();
             self.list[at].addr
         });
-        let conn = if except.is_empty() {
-            self.balancer.pick(flow, NOW)
-        } else {
-            self.balancer.pick_except(flow, &ids, NOW)
-        };
         assert_eq!(conn.as_ref().map(Conn::addr), expected, "{flow:?}");
         self.conns.extend(conn.map(|conn| (conn, false)));
         expected
+    }
+
+    /// Every call that is given the time begins so.
+    fn expire(&mut self) {
+        self.balancer.expire(self.now);
+        for dest in self.list.iter_mut().chain(&mut self.trash) {
+            dest.suspended &= dest.suspended_until > self.now;
+        }
     }
 
     fn add(&mut self, wanted: Wanted) {
@@ -628,6 +739,8 @@ impl Both {
             inactive: 0,
             overloaded: false,
             excluded: false,
+            suspended: false,
+            suspended_until: Instant::ZERO,
         };
         let mut dest = at(&self.trash, addr).map_or_else(new, |at| self.trash.remove(at));
         dest.set(wanted, true);
@@ -637,7 +750,7 @@ impl Both {
 
     fn remove(&mut self, number: u16) {
         let id = self.balancer.find(addr(number));
-        let removed = id.is_some_and(|id| self.balancer.remove(id, NOW).is_ok());
+        let removed = id.is_some_and(|id| self.balancer.remove(id, self.now).is_ok());
         assert_eq!(removed, at(&self.list, addr(number)).is_some());
         self.bury(addr(number));
     }
@@ -651,7 +764,7 @@ impl Both {
 
     /// As the difference that `set_backends` is documented to be.
     fn set(&mut self, wanted: &[Wanted]) {
-        self.balancer.set_backends(wanted.iter().map(|wanted| wanted.backend()), NOW);
+        self.balancer.set_backends(wanted.iter().map(|wanted| wanted.backend()), self.now);
         let listed: Vec<SocketAddr> = self.list.iter().map(|dest| dest.addr).collect();
         for gone in listed {
             if wanted.iter().all(|wanted| addr(wanted.number) != gone) {
@@ -692,16 +805,20 @@ impl Both {
     }
 }
 
-/// Weight, the last above 0, active, inactive, overloaded.
-type State = (u32, u32, u32, u32, bool);
+fn seeded(algorithm: Algorithm, flags: Flags) -> bool {
+    !flags.head || matches!(algorithm.as_str(), "random" | "wrandom" | "p2c")
+}
+
+/// Weight, active, inactive, overloaded, suspended.
+type State = (u32, u32, u32, bool, bool);
 
 fn state(entry: &Entry) -> State {
     let (active, inactive) = (entry.active(), entry.inactive());
-    (entry.weight(), entry.last_weight(), active, inactive, entry.overloaded())
+    (entry.weight(), active, inactive, entry.overloaded(), entry.suspended())
 }
 
 impl Dest {
     fn state(&self) -> State {
-        (self.weight, self.last_weight, self.active, self.inactive, self.overloaded)
+        (self.weight, self.active, self.inactive, self.overloaded, self.suspended)
     }
 }
