@@ -16,6 +16,10 @@ pub(super) const fn overhead(entry: &Entry) -> u32 {
     entry.active().wrapping_mul(256).wrapping_add(entry.inactive())
 }
 
+fn key(entry: &Entry) -> Option<Key> {
+    Key::new(entry, overhead(entry), 1)
+}
+
 impl LeastConnection {
     /// One that has heard of no backend yet. The seed says which of equals comes first, unless it is the
     /// [head](Flags::head).
@@ -26,11 +30,11 @@ impl LeastConnection {
 
 impl Scheduler for LeastConnection {
     fn changed(&mut self, backends: &Backends, change: Change) {
-        self.0.changed(backends, change, |entry| Key::new(entry, overhead(entry), 1));
+        self.0.changed(backends, change, key);
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
-        self.0.first(backends)
+        self.0.first(backends, key)
     }
 }
 

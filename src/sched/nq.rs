@@ -51,6 +51,6 @@ impl Scheduler for NeverQueue {
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         let idle =
             self.idle.prev(self.start.index(backends)).or_else(|| self.idle.prev(usize::MAX));
-        idle.map_or_else(|| self.delays.first(backends), |index| backends.place_at(index))
+        idle.map_or_else(|| self.delays.first(backends, delay), |index| backends.place_at(index))
     }
 }

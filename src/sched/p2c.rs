@@ -4,9 +4,8 @@
 //! (counted as [`wlc`](super::WeightedLeastConnection) counts) is picked; of equals the one drawn first. Nearly as even as the least
 //! of all, without the herd that runs to it where many balancers see the same counts.
 
-use super::lc::overhead;
 use super::lots::Urn;
-use super::tree::Key;
+use super::wlc::loads;
 use super::{Backends, Change, Entry, Place, Scheduler};
 use crate::backend::Flow;
 
@@ -28,10 +27,7 @@ impl Scheduler for PowerOfTwoChoices {
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         let (first, second) = self.0.draw_two()?;
-        let key = |place| {
-            let entry = backends.get(place);
-            entry.map(|entry| Key::new(entry, overhead(entry), entry.weight()))
-        };
-        Some(if key(second)?.beats(key(first)?) { second } else { first })
+        let loads = |place| backends.get(place).and_then(loads);
+        Some(if loads(second)?.beats(loads(first)?) { second } else { first })
     }
 }

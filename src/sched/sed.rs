@@ -13,7 +13,7 @@ use crate::backend::Flow;
 pub struct ShortestExpectedDelay(Tree);
 
 /// What `sed` and `nq` minimise.
-pub(super) fn delay(entry: &Entry) -> Key {
+pub(super) fn delay(entry: &Entry) -> Option<Key> {
     Key::new(entry, entry.active().wrapping_add(1), entry.weight())
 }
 
@@ -31,6 +31,6 @@ impl Scheduler for ShortestExpectedDelay {
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
-        self.0.first(backends)
+        self.0.first(backends, delay)
     }
 }

@@ -6,12 +6,17 @@
 
 use super::lc::overhead;
 use super::tree::{Key, Tree};
-use super::{Backends, Change, Flags, Place, Scheduler};
+use super::{Backends, Change, Entry, Flags, Place, Scheduler};
 use crate::backend::Flow;
 
 /// `wlc`: the fewest connections per weight.
 #[derive(Clone, Debug)]
 pub struct WeightedLeastConnection(Tree);
+
+/// What `wlc` and `p2c` compare.
+pub(super) fn loads(entry: &Entry) -> Option<Key> {
+    Key::new(entry, overhead(entry), entry.weight())
+}
 
 impl WeightedLeastConnection {
     /// One that has heard of no backend yet. The seed says which of equals comes first, unless it is the
@@ -23,10 +28,10 @@ impl WeightedLeastConnection {
 
 impl Scheduler for WeightedLeastConnection {
     fn changed(&mut self, backends: &Backends, change: Change) {
-        self.0.changed(backends, change, |entry| Key::new(entry, overhead(entry), entry.weight()));
+        self.0.changed(backends, change, loads);
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
-        self.0.first(backends)
+        self.0.first(backends, loads)
     }
 }

@@ -600,6 +600,7 @@ impl Both {
 
     /// Does it to both, which have to agree.
     pub(crate) fn step(&mut self, op: &Op) {
+        self.expire();
         match op {
             Op::Add(wanted) => {
                 self.balancer.add(wanted.backend(), self.now);
@@ -715,7 +716,7 @@ impl Both {
         expected
     }
 
-    /// Every call that is given the time begins so.
+    /// Calls that are given the time begin so.
     fn expire(&mut self) {
         self.balancer.expire(self.now);
         for dest in self.list.iter_mut().chain(&mut self.trash) {
