@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
-//! connection. Ctrl-C drains; a second one ends at once.
+//! connection. The signal USR1 prints the connections of each backend. Ctrl-C drains; a second one ends at once.
 
 #[path = "proxy/assigned.rs"]
 mod assigned;
@@ -36,6 +36,7 @@ use std::time::Duration;
 use clap::Parser;
 use svcplane::ipnet::IpNet;
 use svcplane::name::NodeName;
+use svcplane::sched::Algorithm;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -66,6 +67,10 @@ struct Args {
     /// The node that this is, for endpoints that are local [default: the only Node there is, or localhost]
     #[arg(long, value_name = "NAME")]
     node_name: Option<NodeName>,
+    /// The scheduler of Services without the annotation svcplane/scheduler: rr, wrr, lc, wlc, sh, dh, mh, sed, nq, random,
+    /// wrandom or p2c
+    #[arg(long, value_name = "NAME", default_value_t)]
+    scheduler: Algorithm,
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "N", default_value_t = 10)]
     drain_seconds: u64,
@@ -96,7 +101,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Vec<String>> {
-    let options = Options { demo: args.demo, verbose: args.verbose };
+    let options = Options { demo: args.demo, verbose: args.verbose, scheduler: args.scheduler };
     let ranges = Ranges { cluster_ips: args.cluster_ip_range, node_ports: args.node_port_range };
     let sources = Sources::new(args.paths).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
@@ -104,8 +109,9 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let signals = |kind| signal(kind).map_err(|error| vec![format!("signals: {error}")]);
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
+    let mut report = signals(SignalKind::user_defined1())?;
 
-    let shared = Arc::new(Shared::new(options, cluster.plan.clone()));
+    let shared = Arc::new(Shared::new(options, &cluster));
     let mut demo = Demo::default();
     let mut listeners = Listeners::default();
     show(&cluster, &shared, &mut demo, &mut listeners).await;
@@ -121,7 +127,7 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
                 match read {
                     Ok(next) => {
                         cluster = next;
-                        shared.set_plan(cluster.plan.clone());
+                        shared.follow(&cluster);
                         println!("\nreloaded");
                         show(&cluster, &shared, &mut demo, &mut listeners).await;
                     }
@@ -133,6 +139,7 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
                     }
                 }
             }
+            _ = report.recv() => println!("{}", table::backends(&shared.counts())),
             () = either(&mut interrupt, &mut terminate) => break,
         }
     }
@@ -181,8 +188,9 @@ async fn show(cluster: &Cluster, shared: &Arc<Shared>, demo: &mut Demo, listener
         }
     }
     let listening = listeners.update(shared).await;
-    println!("{}", table::services(cluster));
+    println!("{}", table::services(cluster, shared.options.scheduler));
     println!("{}", table::listening(&listening));
+    println!("{}", table::backends(&shared.counts()));
     if shared.options.demo {
         println!("{} demo backends on loopback pod addresses", demo.len());
     }

@@ -368,9 +368,10 @@ impl<S: Scheduler> Balancer<S> {
         let (entry, place) = self.counted_in(&conn)?;
         let count = if conn.active { &mut entry.active } else { &mut entry.inactive };
         *count = count.saturating_sub(1);
-        entry.uncounted();
+        let relieved = entry.uncounted();
         if let Some(place) = place {
-            self.scheduler.changed(&self.backends, Change::Updated(place));
+            let change = if relieved { Change::Updated(place) } else { Change::Counted(place) };
+            self.scheduler.changed(&self.backends, change);
         }
         Ok(())
     }
@@ -466,7 +467,7 @@ impl<S: Scheduler> Balancer<S> {
         *from = from.saturating_sub(1);
         *to = to.saturating_add(1);
         if let Some(place) = place {
-            self.scheduler.changed(&self.backends, Change::Updated(place));
+            self.scheduler.changed(&self.backends, Change::Counted(place));
         }
         Ok(())
     }
@@ -481,9 +482,10 @@ impl<S: Scheduler> Balancer<S> {
     fn connect(&mut self, place: Place) -> Option<Conn> {
         let (backend, entry) = self.backends.at_mut(place)?;
         entry.inactive = entry.inactive.saturating_add(1);
-        entry.counted();
+        let filled = entry.counted();
         let addr = entry.addr();
-        self.scheduler.changed(&self.backends, Change::Updated(place));
+        let change = if filled { Change::Updated(place) } else { Change::Counted(place) };
+        self.scheduler.changed(&self.backends, change);
         Some(Conn { backend, addr, active: false })
     }
 

@@ -85,7 +85,7 @@ use crate::backend::Flow;
 ///
 /// A scheduler is created with no backends, hears of each change *after* it was made to the list, and
 /// answers picks from what it keeps. It never counts: the balancer does, and says so by
-/// [`Change::Updated`].
+/// [`Change::Counted`].
 pub trait Scheduler: fmt::Debug {
     /// The list has changed. A kind of change that the scheduler does not know is best treated as
     /// [`Change::Renumbered`].
@@ -106,7 +106,9 @@ pub enum Change {
     Edited(Place),
     /// A backend has left; its place stays empty.
     Removed(Place),
-    /// Connection counts changed, or a backend became usable or unusable for a reason other than an edit.
+    /// A backend's connection counts changed, and nothing else of it.
+    Counted(Place),
+    /// A backend became usable or unusable for a reason other than an edit, or its share changed. Its counts may have changed, too.
     Updated(Place),
     /// Every place may be another now; the order is the same. State about places has to be built again. It happens
     /// before a backend is added, of which the next change tells.
@@ -194,12 +196,14 @@ macro_rules! algorithms {
         }
 
         impl Scheduler for AnyScheduler {
+            #[inline]
             fn changed(&mut self, backends: &Backends, change: Change) {
                 match self {
                     $( Self::$name(scheduler) => scheduler.changed(backends, change), )*
                 }
             }
 
+            #[inline]
             fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
                 match self {
                     $( Self::$name(scheduler) => scheduler.pick(backends, flow), )*

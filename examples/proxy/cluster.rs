@@ -8,10 +8,14 @@ use svcplane::name::{NodeName, ObjectName};
 use svcplane::node::{Node, Nodes};
 use svcplane::plan::{LocalNode, Plan};
 use svcplane::pod::Pod;
+use svcplane::sched::Algorithm;
 use svcplane::service::Service;
 
 use crate::assigned::assigned;
 use crate::manifests::{Located, Manifests};
+
+/// The annotation of a Service by which it chooses its scheduler: `lc`, `sed`, `mh` and so on.
+const SCHEDULER: &str = "svcplane/scheduler";
 
 /// What addresses and node ports come from.
 pub(crate) struct Ranges {
@@ -26,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<EndpointSet>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) plan: Plan,
+    /// The Services that ask for a scheduler of their own.
+    pub(crate) schedulers: BTreeMap<ObjectName, Algorithm>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -59,8 +65,23 @@ impl Cluster {
         }
         let plan = Plan::new(&local, services.iter().zip(&endpoints));
         warnings.extend(plan.conflicts().iter().map(ToString::to_string));
-        Ok(Self { services, endpoints, pods, plan, warnings })
+        let schedulers = schedulers(&services, &mut warnings);
+        Ok(Self { services, endpoints, pods, plan, schedulers, warnings })
     }
+}
+
+fn schedulers(services: &[Service], warnings: &mut Vec<String>) -> BTreeMap<ObjectName, Algorithm> {
+    let mut schedulers = BTreeMap::new();
+    for service in services {
+        let Some(name) = service.annotations.get(SCHEDULER) else { continue };
+        match name.parse() {
+            Ok(algorithm) => drop(schedulers.insert(service.name.clone(), algorithm)),
+            Err(error) => {
+                warnings.push(format!("{}: {SCHEDULER}: {name:?}: {error}", service.name));
+            }
+        }
+    }
+    schedulers
 }
 
 /// What endpoints are made from.

@@ -10,10 +10,12 @@ use svcplane::backend::{BackendId, Flow};
 use svcplane::balancer::{Balancer, Conn};
 use svcplane::net::IpFamily;
 use svcplane::plan::{Packet, Plan, ServicePortName, Verdict};
-use svcplane::sched::Algorithm;
+use svcplane::sched::{Algorithm, Entry, Flags};
 use svcplane::service::TrafficPolicy;
 use svcplane::time::Instant;
 use tokio::sync::watch;
+
+use crate::cluster::Cluster;
 
 type RouteKey = (ServicePortName, IpFamily, TrafficPolicy);
 type SharedBalancer = Arc<Mutex<Balancer>>;
@@ -24,6 +26,7 @@ const AFFINITY_CAPACITY: usize = 1 << 20;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     started: std::time::Instant,
+    seed: u64,
     plan: RwLock<Arc<Plan>>,
     /// Grows with every plan.
     generation: AtomicU64,
@@ -40,22 +43,33 @@ pub(crate) struct Options {
     pub(crate) demo: bool,
     /// Report every connection.
     pub(crate) verbose: bool,
+    /// For Services that ask for none.
+    pub(crate) scheduler: Algorithm,
+}
+
+/// The backends of one route, and what goes to them.
+pub(crate) struct Counts {
+    pub(crate) route: String,
+    pub(crate) algorithm: Algorithm,
+    /// Whether each is listed, or removed and still has connections.
+    pub(crate) backends: Vec<(Entry, bool)>,
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, plan: Plan) -> Self {
+    pub(crate) fn new(options: Options, cluster: &Cluster) -> Self {
         let seed = std::process::id().into();
         let shared = Self {
             options,
             started: std::time::Instant::now(),
-            plan: RwLock::new(Arc::new(plan.clone())),
+            seed,
+            plan: RwLock::new(Arc::new(cluster.plan.clone())),
             generation: AtomicU64::new(0),
             balancers: RwLock::default(),
             affinity: Mutex::new(Affinity::new(AFFINITY_CAPACITY, seed)),
             scopes: RwLock::default(),
             open: watch::Sender::new(0),
         };
-        shared.set_plan(plan);
+        shared.follow(cluster);
         shared
     }
 
@@ -72,8 +86,8 @@ impl Shared {
     }
 
     /// Takes up a new plan. Backends that stay keep their counts; connections to those that go live on.
-    pub(crate) fn set_plan(&self, plan: Plan) {
-        let now = self.now();
+    pub(crate) fn follow(&self, cluster: &Cluster) {
+        let (now, plan) = (self.now(), cluster.plan.clone());
         let mut wanted = HashMap::new();
         for port in plan.ports() {
             for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
@@ -85,11 +99,14 @@ impl Shared {
             // Connections hold on to the balancer that they are counted in.
             balancers.retain(|key, _| wanted.contains_key(key));
             for (key, backends) in wanted {
-                let balancer = balancers.entry(key).or_insert_with(|| {
-                    Arc::new(Mutex::new(Balancer::new(Algorithm::RoundRobin, 0)))
-                });
-                let backends = backends.iter().copied();
-                lock(balancer).set_backends(backends, now);
+                let chosen = cluster.schedulers.get(&key.0.service).copied();
+                let algorithm = chosen.unwrap_or(self.options.scheduler);
+                // One of its own, so that routes do not all begin alike.
+                let seed = self.seed.wrapping_add(balancers.len() as u64);
+                let new = || Arc::new(Mutex::new(Balancer::new(algorithm, seed)));
+                let mut balancer = lock(balancers.entry(key).or_insert_with(new));
+                balancer.set_algorithm(algorithm, Flags::default(), seed);
+                balancer.set_backends(backends.iter().copied(), now);
             }
         }
         let mut scopes = write(&self.scopes);
@@ -139,6 +156,27 @@ impl Shared {
         };
         let conn = conn.ok_or(NONE)?;
         Ok(Lease { balancer, conn: Some(conn) })
+    }
+
+    /// The backends of the routes, in the order of their names; of those to local endpoints only where connections are open.
+    pub(crate) fn counts(&self) -> Vec<Counts> {
+        let mut routes: Vec<(RouteKey, SharedBalancer)> =
+            read(&self.balancers).iter().map(|(key, one)| (key.clone(), one.clone())).collect();
+        let is_local = |key: &RouteKey| key.2 == TrafficPolicy::Local;
+        routes.sort_by_key(|(key, _)| (key.0.clone(), key.1, is_local(key)));
+        let counts = |(key, balancer): (RouteKey, SharedBalancer)| {
+            let balancer = lock(&balancer);
+            let busy = |entry: &Entry| entry.active() > 0 || entry.inactive() > 0;
+            let listed = balancer.iter().map(|(_, entry)| (*entry, true));
+            let removed = balancer.removed().map(|(_, entry)| (*entry, false));
+            let backends: Vec<(Entry, bool)> =
+                listed.chain(removed.filter(|(entry, _)| busy(entry))).collect();
+            let local = is_local(&key);
+            let shown = backends.iter().any(|(entry, _)| !local || busy(entry));
+            let route = if local { format!("{} (local)", key.0) } else { key.0.to_string() };
+            shown.then(|| Counts { route, algorithm: balancer.algorithm(), backends })
+        };
+        routes.into_iter().filter_map(counts).collect()
     }
 
     /// Counts a connection as open until the guard is dropped.

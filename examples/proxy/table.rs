@@ -4,13 +4,15 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use svcplane::endpoints::EndpointSet;
+use svcplane::sched::Algorithm;
 use svcplane::service::{Service, ServiceKind};
 
 use crate::cluster::Cluster;
 use crate::listeners::Listening;
+use crate::shared::Counts;
 
 /// The Services, one a line.
-pub(crate) fn services(cluster: &Cluster) -> String {
+pub(crate) fn services(cluster: &Cluster, default: Algorithm) -> String {
     let head = [
         "NAMESPACE",
         "NAME",
@@ -19,6 +21,7 @@ pub(crate) fn services(cluster: &Cluster) -> String {
         "EXTERNAL-IP",
         "PORT(S)",
         "AFFINITY",
+        "SCHEDULER",
         "ENDPOINTS",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -31,6 +34,7 @@ pub(crate) fn services(cluster: &Cluster) -> String {
             external_ip(service),
             or_none(service.ports.iter().map(port)),
             affinity(service),
+            cluster.schedulers.get(&service.name).copied().unwrap_or(default).to_string(),
             endpoints(service, set),
         ]);
     }
@@ -50,6 +54,30 @@ pub(crate) fn listening(sockets: &[Listening]) -> String {
             socket.backends.to_string(),
             socket.note.clone(),
         ]);
+    }
+    aligned(&rows)
+}
+
+/// The backends with their connections, one a line and so many of each route.
+pub(crate) fn backends(routes: &[Counts]) -> String {
+    const SHOWN: usize = 20;
+    let head = ["SERVICE PORT", "SCHEDULER", "BACKEND", "WEIGHT", "ACTIVE", "INACTIVE", "NOTE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for Counts { route, algorithm, backends } in routes {
+        for (entry, listed) in backends.iter().take(SHOWN) {
+            rows.push(vec![
+                route.clone(),
+                algorithm.to_string(),
+                entry.addr().to_string(),
+                entry.weight().to_string(),
+                entry.active().to_string(),
+                entry.inactive().to_string(),
+                if *listed { String::new() } else { "removed".to_owned() },
+            ]);
+        }
+        if backends.len() > SHOWN {
+            rows.push(vec![route.clone(), String::new(), format!("+{}", backends.len() - SHOWN)]);
+        }
     }
     aligned(&rows)
 }

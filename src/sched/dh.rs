@@ -24,7 +24,7 @@ impl DestinationHashing {
 
 impl Scheduler for DestinationHashing {
     fn changed(&mut self, _: &Backends, change: Change) {
-        if !matches!(change, Change::Updated(_) | Change::Edited(_)) {
+        if !matches!(change, Change::Counted(_) | Change::Updated(_) | Change::Edited(_)) {
             self.table.forget();
         }
     }

@@ -43,12 +43,18 @@ impl Table {
     }
 
     /// Deals the slots out again if the list has changed; `deal` finds them vacant.
+    #[inline]
     pub(super) fn refresh(&mut self, deal: impl FnOnce(&mut Self)) {
         if self.stale {
-            self.stale = false;
-            self.slots.fill(VACANT);
-            deal(self);
+            self.deal_again(deal);
         }
+    }
+
+    #[cold]
+    fn deal_again(&mut self, deal: impl FnOnce(&mut Self)) {
+        self.stale = false;
+        self.slots.fill(VACANT);
+        deal(self);
     }
 
     pub(super) fn set(&mut self, slot: usize, place: Place) {
@@ -81,6 +87,7 @@ const fn slot(number: u32) -> usize {
 
 /// The backend of a number's slot. If it is not usable and there may be another, the slots from the double of the first on are looked
 /// at, as the kernel does for `sh-fallback`.
+#[inline]
 pub(super) fn look_up(
     table: &Table,
     backends: &Backends,
@@ -88,10 +95,15 @@ pub(super) fn look_up(
     fallback: bool,
 ) -> Option<Place> {
     let first = slot(number);
-    let (place, usable) = table.get(backends, first)?;
-    if usable || !fallback {
-        return Some(place).filter(|_| usable);
+    match table.get(backends, first)? {
+        (place, true) => Some(place),
+        _ if fallback => look_further(table, backends, first),
+        _ => None,
     }
+}
+
+#[cold]
+fn look_further(table: &Table, backends: &Backends, first: usize) -> Option<Place> {
     for offset in 0..SLOTS {
         let (place, usable) = table.get(backends, (2 * first + offset) % SLOTS)?;
         if usable {

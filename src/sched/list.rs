@@ -36,19 +36,19 @@ impl Entry {
     /// The whole of a share.
     pub const FULL_SHARE: u8 = 16;
 
-    /// A connection was counted: it may be the last for now.
-    pub(crate) const fn counted(&mut self) {
+    /// A connection was counted: it may be the last for now. True if it is.
+    pub(crate) const fn counted(&mut self) -> bool {
         let upper = self.backend.upper_threshold;
-        if upper > 0 && self.total() >= upper {
-            self.overloaded = true;
-        }
+        let filled = upper > 0 && !self.overloaded && self.total() >= upper;
+        self.overloaded |= filled;
+        filled
     }
 
-    /// A connection is counted no more: there may be room again. Without a lower threshold, below three quarters
+    /// A connection is counted no more: there may be room again. True if there is. Without a lower threshold, below three quarters
     /// of the upper one.
-    pub(crate) const fn uncounted(&mut self) {
+    pub(crate) const fn uncounted(&mut self) -> bool {
         if !self.overloaded {
-            return;
+            return false;
         }
         let (upper, lower) = (self.backend.upper_threshold, self.backend.lower_threshold);
         let relieved = if lower > 0 {
@@ -59,6 +59,7 @@ impl Entry {
             true
         };
         self.overloaded = !relieved;
+        relieved
     }
 
     const fn total(&self) -> u32 {

@@ -148,6 +148,7 @@ impl Urn {
         weight: impl Fn(&Entry) -> u32,
     ) {
         match change {
+            Change::Counted(_) => {}
             Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
                 self.set(place, backends.get(place).map_or(0, weight));
             }

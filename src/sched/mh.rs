@@ -158,7 +158,7 @@ fn deal(table: &mut Table, members: &mut Vec<Option<Member>>, backends: &Backend
 impl Scheduler for MaglevHashing {
     fn changed(&mut self, backends: &Backends, change: Change) {
         match change {
-            Change::Updated(_) => return,
+            Change::Counted(_) | Change::Updated(_) => return,
             Change::Edited(place) => {
                 let member = self.members.get(place.index()).copied().flatten();
                 if member.is_some_and(|member| member.weight == backends.last_weight(place)) {

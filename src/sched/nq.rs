@@ -36,9 +36,10 @@ impl NeverQueue {
 impl Scheduler for NeverQueue {
     fn changed(&mut self, backends: &Backends, change: Change) {
         match change {
-            Change::Added(place)
-            | Change::Edited(place)
+            Change::Counted(place)
             | Change::Updated(place)
+            | Change::Added(place)
+            | Change::Edited(place)
             | Change::Removed(place) => self.note(backends, place),
             Change::Renumbered => {
                 self.idle = Bitset::default();

@@ -22,8 +22,11 @@ impl Random {
 }
 
 impl Scheduler for Random {
+    #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        self.urn.changed(backends, change, |entry| u32::from(entry.usable()));
+        if !matches!(change, Change::Counted(_)) {
+            self.urn.changed(backends, change, |entry| u32::from(entry.usable()));
+        }
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {

@@ -39,6 +39,31 @@ impl RoundRobin {
             lots: Lots::new(seed),
         }
     }
+
+    fn heed(&mut self, backends: &Backends, change: Change) {
+        match change {
+            Change::Counted(_) => {}
+            Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
+                let usable = backends.get(place).is_some_and(super::Entry::usable);
+                self.usable.set(place.index(), usable);
+            }
+            Change::Removed(place) => {
+                self.usable.remove(place.index());
+                if matches!(self.mark, Mark::At(mark, _) if mark == place) {
+                    self.mark = Mark::at(backends, backends.before(place));
+                }
+            }
+            Change::Renumbered => {
+                self.usable = Bitset::default();
+                for (place, entry) in backends.iter() {
+                    self.usable.set(place.index(), entry.usable());
+                }
+                if let Mark::At(_, id) = self.mark {
+                    self.mark = Mark::at(backends, backends.place(id));
+                }
+            }
+        }
+    }
 }
 
 impl Mark {
@@ -62,30 +87,14 @@ impl Mark {
 }
 
 impl Scheduler for RoundRobin {
+    #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        match change {
-            Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
-                let usable = backends.get(place).is_some_and(super::Entry::usable);
-                self.usable.set(place.index(), usable);
-            }
-            Change::Removed(place) => {
-                self.usable.remove(place.index());
-                if matches!(self.mark, Mark::At(mark, _) if mark == place) {
-                    self.mark = Mark::at(backends, backends.before(place));
-                }
-            }
-            Change::Renumbered => {
-                self.usable = Bitset::default();
-                for (place, entry) in backends.iter() {
-                    self.usable.set(place.index(), entry.usable());
-                }
-                if let Mark::At(_, id) = self.mark {
-                    self.mark = Mark::at(backends, backends.place(id));
-                }
-            }
+        if !matches!(change, Change::Counted(_)) {
+            self.heed(backends, change);
         }
     }
 
+    #[inline]
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         self.lots.among(backends, || self.mark.next(&self.usable, backends))
     }

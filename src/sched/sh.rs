@@ -25,7 +25,7 @@ impl SourceHashing {
 
 impl Scheduler for SourceHashing {
     fn changed(&mut self, _: &Backends, change: Change) {
-        if !matches!(change, Change::Updated(_)) {
+        if !matches!(change, Change::Counted(_) | Change::Updated(_)) {
             self.table.forget();
         }
     }

@@ -160,13 +160,16 @@ impl Tree {
         key: impl Fn(&Entry) -> Option<Key>,
     ) {
         match change {
-            Change::Updated(place) => {
+            Change::Counted(place) => {
                 if self.pending != Some(place) {
                     self.settle(backends, key);
                     self.pending = Some(place);
                 }
             }
-            Change::Added(place) | Change::Edited(place) | Change::Removed(place) => {
+            Change::Updated(place)
+            | Change::Added(place)
+            | Change::Edited(place)
+            | Change::Removed(place) => {
                 self.settle(backends, &key);
                 self.set(backends, place, key);
             }

@@ -23,8 +23,11 @@ impl WeightedRandom {
 }
 
 impl Scheduler for WeightedRandom {
+    #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        self.urn.changed(backends, change, Entry::usable_weight);
+        if !matches!(change, Change::Counted(_)) {
+            self.urn.changed(backends, change, Entry::usable_weight);
+        }
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {

@@ -26,6 +26,28 @@ impl WeightedRoundRobin {
         let (weights, start) = (Weights::default(), Start::new(flags, seed));
         Self { walk: Walk { weights, cursor: None, bar: 0, start }, lots: Lots::new(seed) }
     }
+
+    fn heed(&mut self, backends: &Backends, change: Change) {
+        let weights = &mut self.walk.weights;
+        match change {
+            Change::Counted(_) => {}
+            Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
+                weights.grow(backends.places());
+                weights.set(place.index(), Weight::of(backends.get(place)));
+            }
+            Change::Removed(place) => weights.set(place.index(), Weight::default()),
+            Change::Renumbered => {
+                *weights = Weights::default();
+                weights.grow(backends.places());
+                for (place, entry) in backends.iter() {
+                    weights.set(place.index(), Weight::of(Some(entry)));
+                }
+            }
+        }
+        if !matches!(change, Change::Counted(_) | Change::Updated(_)) {
+            self.walk.reset();
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -101,27 +123,14 @@ impl Walk {
 }
 
 impl Scheduler for WeightedRoundRobin {
+    #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        let weights = &mut self.walk.weights;
-        match change {
-            Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {
-                weights.grow(backends.places());
-                weights.set(place.index(), Weight::of(backends.get(place)));
-            }
-            Change::Removed(place) => weights.set(place.index(), Weight::default()),
-            Change::Renumbered => {
-                *weights = Weights::default();
-                weights.grow(backends.places());
-                for (place, entry) in backends.iter() {
-                    weights.set(place.index(), Weight::of(Some(entry)));
-                }
-            }
-        }
-        if !matches!(change, Change::Updated(_)) {
-            self.walk.reset();
+        if !matches!(change, Change::Counted(_)) {
+            self.heed(backends, change);
         }
     }
 
+    #[inline]
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         self.lots.among(backends, || self.walk.next(backends))
     }

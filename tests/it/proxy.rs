@@ -150,8 +150,12 @@ impl Proxy {
     }
 
     fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &id]).status().expect("kill runs");
+        let sent = Command::new("kill").args([name, &id]).status().expect("kill runs");
         assert!(sent.success());
     }
 
@@ -276,6 +280,45 @@ fn the_main_job() {
     }
     drop(open);
     assert!(proxy.end().success());
+}
+
+/// By annotation, else the default; changed while connections are open, which stay counted.
+#[test]
+fn schedulers_and_counts() {
+    let place = Place::new(10);
+    let annotated = |scheduler: &str| {
+        let name = format!("web, annotations: {{ svcplane/scheduler: {scheduler} }}");
+        place.service(&name, 10, WEB)
+    };
+    place.write("pods.yaml", &place.pods(&[1, 2]));
+    place.write("services.yaml", &annotated("lc"));
+    let proxy = Proxy::start(&place, &["--demo", "--scheduler", "mh"]);
+    proxy.until("ready; ");
+    let web = SocketAddr::new(place.service_ip(10), 8080);
+    let mut open = [Client::connect(web), Client::connect(web)];
+    let reached: BTreeSet<String> = open.iter_mut().filter_map(Client::ask).collect();
+    assert_eq!(reached.len(), 2, "each the least connected");
+    let counts = || {
+        [(); 2].map(|()| {
+            let line = proxy.until("default/web ").pop().expect("a line");
+            let [_, scheduler, _, weight, active, inactive] =
+                line.split_whitespace().collect::<Vec<_>>()[..]
+            else {
+                panic!("{line}")
+            };
+            format!("{scheduler} {weight} {active} {inactive}")
+        })
+    };
+    proxy.signal("-USR1");
+    assert_eq!(counts(), ["lc 1 1 0"; 2]);
+
+    place.write("services.yaml", &annotated("nearest"));
+    let warning = proxy.until("unknown scheduling algorithm").pop().unwrap_or_default();
+    assert!(warning.contains("default/web: svcplane/scheduler: \"nearest\""), "{warning}");
+    proxy.until("demo backends");
+    assert!(open.iter_mut().all(|client| client.ask().is_some()));
+    proxy.signal("-USR1");
+    assert_eq!(counts(), ["mh 1 1 0"; 2]);
 }
 
 /// A pod that is there is there, whether or not a Service selects it: what is open to it stays open.
