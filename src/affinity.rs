@@ -11,154 +11,221 @@
 //!
 //! let mut table = Affinity::new(100_000, 42); // at most so many clients; the seed should be secret
 //! let web = Scope::new(1, Duration::from_secs(10_800));
-//! let client = "192.0.2.7".parse()?;
+//! let client = "192.0.2.7:40000".parse()?;
 //!
 //! table.insert(web, client, "10.0.0.1:80", Instant::ZERO);
-//! assert_eq!(table.lookup(web, client, Instant::from_secs(10_799)), Some(&"10.0.0.1:80"));
-//! assert_eq!(table.lookup(web, client, Instant::from_secs(10_800)), None);
+//! let again = "192.0.2.7:40001".parse()?; // another connection of the same client
+//! assert_eq!(table.lookup(web, again, Instant::from_secs(10_799)), Some(&"10.0.0.1:80"));
+//! assert_eq!(table.lookup(web, again, Instant::from_secs(10_800)), None);
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 //!
-//! Entries end when their time is over, found so at a lookup or a [`sweep`](Affinity::sweep); each
-//! insertion renews the time (a sliding window over new connections, as kube-proxy has it). When the table
-//! is full, the client that has gone longest without a new connection makes room. The hash is keyed, so
-//! that clients cannot aim at one bucket. Every call is O(1), but for the growth of the table.
+//! **Time.** An entry ends when its scope's timeout is over, counted from the last insertion (a sliding window over new
+//! connections, as kube-proxy has it), or from the first if the scope has a [limit](Scope::with_limit). That is found at a lookup, by a
+//! [`sweep`](Affinity::sweep), or by the few slots that every new client's insertion sweeps. Times are kept to the millisecond.
+//!
+//! **Space.** An IPv4 client takes 20 bytes and one for the hash table, which is at most seven eighths full; an IPv6 client, or one
+//! whose port counts, takes 37. Where a client goes is kept once for all clients that go there. When the table is full, the client out of
+//! some sixteen near each other whose time would be over first makes room. Every call is O(1), and the table grows in parts of a few
+//! thousand clients: no call waits for more. The hash is keyed by the seed, so that clients cannot aim at one bucket.
+//!
+//! **What the field means by it.** With a timeout T:
+//!
+//! | who | a client stays until | a backend that may take nothing new |
+//! | --- | --- | --- |
+//! | [`Mode::Strict`] | T after its last new connection | is left at once, unless it [drains](crate::balancer::Balancer::drain) |
+//! | kube-proxy's iptables, [`Mode::Recent`] | T after its last new connection; the backend's list goes with it | keeps its clients while it is listed |
+//! | kube-proxy's nftables | as iptables, by sets | the same |
+//! | kube-proxy's userspace mode | T after its last new connection | is not listed |
+//! | IPVS | T after its last new connection, or 60 s after its connections | keeps its clients, unless told otherwise |
 
-use alloc::vec::Vec;
+mod table;
+
 use core::fmt;
-use core::hash::{BuildHasher, Hash};
-use core::net::IpAddr;
+use core::hash::Hash;
+use core::net::SocketAddr;
 use core::time::Duration;
 
-use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
-
 use crate::time::Instant;
+use table::{AnyKey, Held, Keyed, Narrow, Slot, Table, Values, Wide};
 
-/// Whose clients: all the picks that share a scope share a client's entry.
+/// Whose clients, and for how long: all the picks that share a scope share a client's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
-    id: u32,
+    pub(crate) id: u32,
     timeout: Duration,
+    limit: Option<Duration>,
+    v4_prefix: u8,
+    v6_prefix: u8,
+    port: bool,
+    mode: Mode,
+    noted_by_caller: bool,
+}
+
+/// When an entry is honoured by a pick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// While the backend may take new connections, or [drains](crate::balancer::Balancer::drain). A client that has to move is
+    /// moved for good.
+    #[default]
+    Strict,
+    /// As kube-proxy's iptables rules with the `recent` match: while the backend is listed, whatever its weight and load. A client that
+    /// was at several is at the one listed longest; leaving the list ends all of a backend's entries, also if it comes back.
+    Recent,
 }
 
 impl Scope {
     /// A scope by a number that the caller gives to each service port, service or group. An entry lasts
     /// `timeout` from its last insertion.
     pub const fn new(id: u32, timeout: Duration) -> Self {
-        Self { id, timeout }
+        Self {
+            id,
+            timeout,
+            limit: None,
+            v4_prefix: 32,
+            v6_prefix: 128,
+            port: false,
+            mode: Mode::Strict,
+            noted_by_caller: false,
+        }
     }
+
+    /// No entry lasts longer than this from its first insertion on, to the second.
+    #[must_use]
+    pub const fn with_limit(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// Clients are the networks of these prefix lengths, of IPv4 and of IPv6; more bits than an address has are all of them. Defaults to
+    /// single addresses.
+    #[must_use]
+    pub const fn with_prefixes(self, v4: u8, v6: u8) -> Self {
+        Self { v4_prefix: v4, v6_prefix: v6, ..self }
+    }
+
+    /// Clients of one address and different ports are different ones, as for a protocol whose sessions keep their port.
+    #[must_use]
+    pub const fn with_port(self) -> Self {
+        Self { port: true, ..self }
+    }
+
+    /// Honours entries in another way.
+    #[must_use]
+    pub const fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Picks note nothing: the caller [inserts](Affinity::insert) the client when it knows that its connection has succeeded. Defaults to
+    /// every pick.
+    #[must_use]
+    pub const fn noted_by_caller(self) -> Self {
+        Self { noted_by_caller: true, ..self }
+    }
+
+    pub(crate) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(crate) const fn picks_note(&self) -> bool {
+        !self.noted_by_caller
+    }
+}
+
+/// An entry as it leaves a table and enters another, for fail-over: ages, not instants, as the other's epoch differs.
+#[expect(clippy::exhaustive_structs, reason = "a record for callers to carry")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Exported<V> {
+    /// The number of its [`Scope`].
+    pub scope: u32,
+    /// The client, or the first address of its network; port 0 where ports do not count.
+    pub client: SocketAddr,
+    /// Where it went.
+    pub value: V,
+    /// How long it lasts yet if it does not come back.
+    pub remaining: Duration,
+    /// How long ago the client was first noted, to the second.
+    pub age: Duration,
 }
 
 /// A bounded table of clients and where they went.
 #[derive(Clone)]
 pub struct Affinity<V> {
     capacity: usize,
-    keys: (u64, u64),
-    index: HashTable<u32>,
-    entries: Vec<Entry<V>>,
-    free: Vec<u32>,
-    /// Ends of the list by time of insertion: next to be evicted, and newest.
-    oldest: u32,
-    newest: u32,
-    /// Where the next sweep goes on; [`NONE`] is at the oldest.
-    cursor: u32,
+    /// The first instant that the table has heard of, from which it counts.
+    epoch: Option<Instant>,
+    narrow: Table<Narrow>,
+    wide: Table<Wide>,
+    values: Values<V>,
+    /// Which of the two tables the next sweep goes on in.
+    sweeps_wide: bool,
 }
 
-#[derive(Clone)]
-struct Entry<V> {
-    key: Key,
-    /// `None` while the entry is on the free list.
-    value: Option<V>,
-    deadline: Instant,
-    older: u32,
-    newer: u32,
-}
+/// How many slots an insertion sweeps.
+const SWEPT: usize = 4;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    scope: u32,
-    client: IpAddr,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl<V> Affinity<V> {
-    /// An empty table for at most `capacity` clients (at least 1, at most 2³²−2), with a hash keyed by `seed`.
+impl<V: Clone + Eq + Hash> Affinity<V> {
+    /// An empty table for at most `capacity` clients (at least 1, at most 2³²−2) and 2²⁴ places where they go, with a hash keyed
+    /// by `seed`.
     pub fn new(capacity: usize, seed: u64) -> Self {
+        let capacity = capacity.clamp(1, u32::MAX as usize - 1);
+        let keyed = Keyed(seed, !seed);
         Self {
-            capacity: capacity.clamp(1, NONE as usize - 1),
-            keys: (seed, !seed),
-            index: HashTable::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
-            cursor: NONE,
+            capacity,
+            epoch: None,
+            narrow: Table::new(capacity, keyed),
+            wide: Table::new(capacity, keyed),
+            values: Values::new(keyed),
+            sweeps_wide: false,
         }
     }
 
     /// Where a client went, if its time is not over; an entry whose time is over is dropped. An
     /// IPv4-mapped client is its IPv4 address.
-    pub fn lookup(&mut self, scope: Scope, client: IpAddr, now: Instant) -> Option<&V> {
-        let at = self.find(Key::new(scope, client))?;
-        if self.entries[at as usize].deadline <= now {
-            self.drop_entry(at);
-            return None;
-        }
-        self.entries[at as usize].value.as_ref()
+    pub fn lookup(&mut self, scope: Scope, client: SocketAddr, now: Instant) -> Option<&V> {
+        self.honour(scope, client, now, |_| true, false)
     }
 
-    /// Notes where a client goes, and (re)starts its time. When the table is full, the client that was
-    /// noted longest ago is forgotten.
-    pub fn insert(&mut self, scope: Scope, client: IpAddr, value: V, now: Instant) {
-        let key = Key::new(scope, client);
-        let deadline = now + scope.timeout;
-        let at = if let Some(at) = self.find(key) {
-            self.detach(at);
-            at
-        } else {
-            if self.len() >= self.capacity {
-                self.drop_entry(self.oldest);
-            }
-            self.vacancy(key)
+    /// Notes where a client goes, and (re)starts its time. In a full table another client makes room.
+    pub fn insert(&mut self, scope: Scope, client: SocketAddr, value: V, now: Instant) {
+        let now = self.millis(now);
+        let key = AnyKey::new(&scope, client);
+        let known = match key {
+            AnyKey::Narrow(key) => self.narrow.renew(key, &scope, &value, &mut self.values, now),
+            AnyKey::Wide(key) => self.wide.renew(key, &scope, &value, &mut self.values, now),
         };
-        let entry = &mut self.entries[at as usize];
-        (entry.value, entry.deadline) = (Some(value), deadline);
-        self.attach_newest(at);
+        if !known {
+            self.sweep_at(now, SWEPT);
+            let since = seconds(now);
+            self.add(key, value, since, scope.deadline(since, now));
+        }
     }
 
     /// Forgets a client; where it went, if it was there (its time may be over).
-    pub fn remove(&mut self, scope: Scope, client: IpAddr) -> Option<V> {
-        let at = self.find(Key::new(scope, client))?;
-        self.drop_entry(at)
+    pub fn remove(&mut self, scope: Scope, client: SocketAddr) -> Option<V> {
+        match AnyKey::new(&scope, client) {
+            AnyKey::Narrow(key) => self.narrow.forget(key, &mut self.values),
+            AnyKey::Wide(key) => self.wide.forget(key, &mut self.values),
+        }
     }
 
-    /// Looks at up to `limit` entries, from where the last sweep ended towards the newest and then again from the
-    /// oldest, and drops those whose time is over. How many were dropped. Never needed for right answers; it frees
+    /// Looks at up to `limit` slots of the table, from where the last sweep ended and then again from the
+    /// first, and drops the entries whose time is over. How many were dropped. Never needed for right answers; it frees
     /// places before clients whose time is not over have to make room.
     pub fn sweep(&mut self, now: Instant, limit: usize) -> usize {
-        let mut dropped = 0;
-        for _ in 0..limit.min(self.len()) {
-            let at = if self.cursor == NONE { self.oldest } else { self.cursor };
-            let Some(entry) = self.entries.get(at as usize) else { break };
-            self.cursor = entry.newer;
-            if entry.deadline <= now {
-                self.drop_entry(at);
-                dropped += 1;
-            }
-        }
-        dropped
+        let now = self.millis(now);
+        self.sweep_at(now, limit)
     }
 
-    /// How many clients there are, those whose time is over but was not noticed included.
-    pub fn len(&self) -> usize {
-        self.index.len()
+    /// How many clients there are, those whose time is over but was not noticed included. In [`Mode::Recent`] a client counts as often as
+    /// there are backends where it was.
+    pub const fn len(&self) -> usize {
+        self.narrow.len() + self.wide.len()
     }
 
     /// Whether there is no client.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The greatest number of clients.
@@ -166,66 +233,147 @@ impl<V> Affinity<V> {
         self.capacity
     }
 
-    fn find(&self, key: Key) -> Option<u32> {
-        self.index.find(self.hash(key), |&at| self.entries[at as usize].key == key).copied()
+    /// How many bytes the table has allocated for clients.
+    pub fn bytes(&self) -> usize {
+        self.narrow.bytes() + self.wide.bytes()
     }
 
-    fn hash(&self, key: Key) -> u64 {
-        Keyed(self.keys).hash_one(key)
-    }
-
-    /// A place for a key, entered in the index, without value and not in the list.
-    fn vacancy(&mut self, key: Key) -> u32 {
-        let entry = Entry { key, value: None, deadline: Instant::ZERO, older: NONE, newer: NONE };
-        let at = if let Some(at) = self.free.pop() {
-            self.entries[at as usize] = entry;
-            at
-        } else {
-            // Fits: the capacity is less than NONE.
-            let at = u32::try_from(self.entries.len()).unwrap_or(NONE);
-            self.entries.push(entry);
-            at
+    /// The entries whose time is not over, in no particular order.
+    pub fn export(&self, now: Instant) -> impl Iterator<Item = Exported<V>> {
+        let now = millis(self.epoch.unwrap_or(now), now);
+        let exported = move |(scope, client), slot: Held| {
+            let remaining = slot.deadline.checked_sub(now).filter(|remaining| *remaining > 0)?;
+            let age = seconds(now).saturating_sub(slot.since);
+            Some(Exported {
+                scope,
+                client,
+                value: self.values.get(slot.value)?.clone(),
+                remaining: Duration::from_millis(remaining),
+                age: Duration::from_secs(age.into()),
+            })
         };
-        let keyed = Keyed(self.keys);
-        let entries = &self.entries;
-        self.index
-            .insert_unique(keyed.hash_one(key), at, |&at| keyed.hash_one(entries[at as usize].key));
-        at
+        let slots = self.narrow.iter().chain(self.wide.iter());
+        slots.filter_map(move |(client, slot)| exported(client, slot))
     }
 
-    fn drop_entry(&mut self, at: u32) -> Option<V> {
-        let key = self.entries.get(at as usize)?.key;
-        if let Ok(found) = self.index.find_entry(self.hash(key), |&other| other == at) {
-            found.remove();
-        }
-        self.detach(at);
-        self.free.push(at);
-        self.entries[at as usize].value.take()
-    }
-
-    fn detach(&mut self, at: u32) {
-        let Entry { older, newer, .. } = self.entries[at as usize];
-        if self.cursor == at {
-            self.cursor = newer;
-        }
-        match self.entries.get_mut(older as usize) {
-            Some(entry) => entry.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.entries.get_mut(newer as usize) {
-            Some(entry) => entry.older = older,
-            None => self.newest = older,
+    /// Takes entries in. One that is there already, or whose time is over, is passed over; an age of more than a year counts as a year.
+    pub fn import(&mut self, entries: impl IntoIterator<Item = Exported<V>>, now: Instant) {
+        let now = self.millis(now);
+        for Exported { scope, client, value, remaining, age } in entries {
+            let scope = Scope { port: client.port() != 0, ..Scope::new(scope, remaining) };
+            let key = AnyKey::new(&scope, client);
+            let known = match key {
+                AnyKey::Narrow(key) => self.narrow.knows(key, &value, &self.values),
+                AnyKey::Wide(key) => self.wide.knows(key, &value, &self.values),
+            };
+            let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            let since = seconds(now).saturating_sub(age);
+            if !known && !remaining.is_zero() {
+                self.add(key, value, since, scope.deadline(since, now));
+            }
         }
     }
 
-    fn attach_newest(&mut self, at: u32) {
-        let older = core::mem::replace(&mut self.newest, at);
-        let entry = &mut self.entries[at as usize];
-        (entry.older, entry.newer) = (older, NONE);
-        match self.entries.get_mut(older as usize) {
-            Some(entry) => entry.newer = at,
-            None => self.oldest = at,
+    /// Where a client went, if its time is not over and `good` says so; its time is renewed if that is asked for.
+    #[inline]
+    pub(crate) fn honour(
+        &mut self,
+        scope: Scope,
+        client: SocketAddr,
+        now: Instant,
+        good: impl FnOnce(&V) -> bool,
+        renew: bool,
+    ) -> Option<&V> {
+        let now = self.millis(now);
+        let values = &mut self.values;
+        let number = match AnyKey::new(&scope, client) {
+            AnyKey::Narrow(key) => self.narrow.honour(key, &scope, values, now, good, renew),
+            AnyKey::Wide(key) => self.wide.honour(key, &scope, values, now, good, renew),
+        };
+        self.values.get(number?)
+    }
+
+    /// All the places where a client went, each with the instant of its last insertion if the timeout was the same then.
+    pub(crate) fn noted(
+        &mut self,
+        scope: Scope,
+        client: SocketAddr,
+        now: Instant,
+    ) -> impl Iterator<Item = (&V, Instant)> {
+        let (millis, epoch) = (self.millis(now), self.epoch.unwrap_or(now));
+        let values = &self.values;
+        let (narrow, wide) = match AnyKey::new(&scope, client) {
+            AnyKey::Narrow(key) => (Some(self.narrow.all(key)), None),
+            AnyKey::Wide(key) => (None, Some(self.wide.all(key))),
+        };
+        let slots = narrow.into_iter().flatten().chain(wide.into_iter().flatten());
+        slots.filter(move |slot| slot.deadline > millis).filter_map(move |slot| {
+            let noted = Duration::from_millis(slot.deadline.saturating_sub(BEFORE));
+            Some((values.get(slot.value)?, epoch + noted.saturating_sub(scope.timeout)))
+        })
+    }
+
+    /// Adds a client that is not there; another makes room if need be.
+    fn add(&mut self, key: AnyKey, value: V, since: u32, deadline: u64) {
+        if self.len() >= self.capacity {
+            let near = match key {
+                AnyKey::Narrow(key) => self.narrow.evict(Some(key)),
+                AnyKey::Wide(key) => self.wide.evict(Some(key)),
+            };
+            let any = near.or_else(|| self.narrow.evict(None)).or_else(|| self.wide.evict(None));
+            if let Some(number) = any {
+                self.values.give_back(number);
+            }
         }
+        let Some(number) = self.values.take(value) else { return };
+        match key {
+            AnyKey::Narrow(key) => self.narrow.insert(Slot::new(key, number, since, deadline)),
+            AnyKey::Wide(key) => self.wide.insert(Slot::new(key, number, since, deadline)),
+        }
+    }
+
+    fn sweep_at(&mut self, now: u64, limit: usize) -> usize {
+        let before = self.len();
+        let mut left = limit;
+        // From one into the other and back, each at most once round.
+        for _ in 0..3 {
+            left = if self.sweeps_wide {
+                self.wide.sweep(now, left, &mut self.values)
+            } else {
+                self.narrow.sweep(now, left, &mut self.values)
+            };
+            if left == 0 {
+                break;
+            }
+            self.sweeps_wide = !self.sweeps_wide;
+        }
+        before - self.len()
+    }
+
+    fn millis(&mut self, now: Instant) -> u64 {
+        millis(*self.epoch.get_or_insert(now), now)
+    }
+}
+
+/// So much before a table's first instant can be told, in milliseconds: a year and a month.
+const BEFORE: u64 = 1 << 35;
+
+fn millis(epoch: Instant, now: Instant) -> u64 {
+    BEFORE + now.as_nanos().saturating_sub(epoch.as_nanos()) / 1_000_000
+}
+
+/// Fits for 136 years, of which the milliseconds of a slot have 34.
+fn seconds(millis: u64) -> u32 {
+    u32::try_from(millis / 1000).unwrap_or(u32::MAX)
+}
+
+impl Scope {
+    /// When an entry ends that was first noted in one second and last in one millisecond.
+    fn deadline(&self, since: u32, now: u64) -> u64 {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let idle = now.saturating_add(millis(self.timeout));
+        let limit = self.limit.map(|limit| (u64::from(since) * 1000).saturating_add(millis(limit)));
+        idle.min(limit.unwrap_or(u64::MAX))
     }
 }
 
@@ -233,24 +381,8 @@ impl<V> fmt::Debug for Affinity<V> {
     /// Neither the clients nor the hash's key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Affinity")
-            .field("len", &self.len())
+            .field("len", &(self.narrow.len() + self.wide.len()))
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
-    }
-}
-
-impl Key {
-    fn new(scope: Scope, client: IpAddr) -> Self {
-        Self { scope: scope.id, client: client.to_canonical() }
-    }
-}
-
-struct Keyed((u64, u64));
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0.0, self.0.1)
     }
 }

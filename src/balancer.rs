@@ -45,6 +45,8 @@
 //! caller saw; with [`set_slow_start`](Balancer::set_slow_start) it gets its part little by little when it comes back, as a
 //! new one does.
 
+mod sticky;
+
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::hash::BuildHasherDefault;
@@ -61,6 +63,8 @@ use crate::sched::{
     Algorithm, AnyScheduler, Backends, Change, Entry, Flags, MaglevHashing, Place, Scheduler,
 };
 use crate::time::Instant;
+
+pub use sticky::Sticky;
 
 /// A set of backends and the scheduler that picks among them.
 #[derive(Clone, Debug)]
@@ -208,6 +212,9 @@ impl<S: Scheduler> Balancer<S> {
         let id = revived.unwrap_or_else(|| self.backends.create(backend));
         self.backends.set(id, backend, true);
         self.by_addr.insert(backend.addr, id);
+        if let Some(aside) = self.backends.aside_mut(id) {
+            aside.listed_since = now;
+        }
         self.start_slowly(id, now);
         self.link(id);
         id
@@ -331,13 +338,27 @@ impl<S: Scheduler> Balancer<S> {
         conn
     }
 
+    /// Lets a backend run dry: its weight is 0 from now on, so that it gets no new clients, but those whom an affinity table has sent there
+    /// may go on coming until a time. Any later edit ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`StaleId`], also when the backend was removed.
+    pub fn drain(&mut self, id: BackendId, until: Instant) -> Result<(), StaleId> {
+        self.edit(id, |backend| backend.with_weight(0))?;
+        if let Some(aside) = self.backends.aside_mut(id) {
+            aside.drains_until = Some(until);
+        }
+        Ok(())
+    }
+
     /// Lends an affinity table to the picks made through the value returned.
     pub fn with_affinity<'a>(
         &'a mut self,
         table: &'a mut Affinity<SocketAddr>,
         scope: Scope,
     ) -> Sticky<'a, S> {
-        Sticky { balancer: self, table, scope }
+        Sticky::new(self, table, scope)
     }
 
     /// Counts a connection as active. Nothing changes if it is.
@@ -586,44 +607,5 @@ impl<S: Scheduler> Balancer<S> {
         if let Some(at) = grows_at {
             self.arm(at, id, Timer::Grow);
         }
-    }
-}
-
-/// A balancer with an affinity table lent to it: picks that heed and note where each client goes.
-///
-/// A client's earlier choice is honoured only while that backend may take new connections: listed, of weight
-/// above 0, not among those tried. Else the scheduler picks and the client is moved at once. The
-/// scheduler is not asked, and its state does not move, when an earlier choice is honoured.
-#[derive(Debug)]
-pub struct Sticky<'a, S = AnyScheduler> {
-    balancer: &'a mut Balancer<S>,
-    table: &'a mut Affinity<SocketAddr>,
-    scope: Scope,
-}
-
-impl<S: Scheduler> Sticky<'_, S> {
-    /// As [`Balancer::pick`], going where the client went last if that is possible.
-    pub fn pick(&mut self, flow: &Flow, now: Instant) -> Option<Conn> {
-        let conn = match self.earlier(flow, now) {
-            Some(place) => self.balancer.connect(place),
-            None => self.balancer.pick(flow, now),
-        }?;
-        self.table.insert(self.scope, flow.client.ip(), conn.addr, now);
-        Some(conn)
-    }
-
-    /// As [`Balancer::pick_except`], going where the client went last if that was not tried.
-    pub fn pick_except(&mut self, flow: &Flow, tried: &[BackendId], now: Instant) -> Option<Conn> {
-        self.balancer.set_excluded(tried, true);
-        let conn = self.pick(flow, now);
-        self.balancer.set_excluded(tried, false);
-        conn
-    }
-
-    fn earlier(&mut self, flow: &Flow, now: Instant) -> Option<Place> {
-        self.balancer.expire(now);
-        let addr = *self.table.lookup(self.scope, flow.client.ip(), now)?;
-        let place = self.balancer.backends.place(self.balancer.find(addr)?)?;
-        self.balancer.backends.get(place)?.usable().then_some(place)
     }
 }

@@ -161,6 +161,10 @@ pub(crate) struct Aside {
     pub(crate) suspended_until: Option<Instant>,
     /// When its share grows next.
     pub(crate) grows_at: Option<Instant>,
+    /// Clients that were there before may come until then.
+    pub(crate) drains_until: Option<Instant>,
+    /// When it was added last.
+    pub(crate) listed_since: Instant,
 }
 
 impl Backends {
@@ -253,6 +257,11 @@ impl Backends {
         Some((BackendId { index, generation: slot.generation }, &mut slot.entry))
     }
 
+    pub(crate) fn aside(&self, id: BackendId) -> Option<&Aside> {
+        self.slot(id)?;
+        self.asides.get(id.index as usize)
+    }
+
     pub(crate) fn aside_mut(&mut self, id: BackendId) -> Option<&mut Aside> {
         self.slot(id)?;
         self.asides.get_mut(id.index as usize)
@@ -266,7 +275,9 @@ impl Backends {
             entry.overloaded = false;
         }
         entry.backend = backend;
-        if let Some(aside) = self.aside_mut(id).filter(|_| added || backend.weight > 0) {
+        let Some(aside) = self.aside_mut(id) else { return };
+        aside.drains_until = None;
+        if added || backend.weight > 0 {
             aside.last_weight = backend.weight;
         }
     }

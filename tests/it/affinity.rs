@@ -1,10 +1,11 @@
 //! The affinity table against a list, and what a balancer makes of it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use svcplane::affinity::{Affinity, Scope};
+use svcplane::affinity::{Affinity, Exported, Mode, Scope};
 use svcplane::backend::{Backend, Flow};
 use svcplane::balancer::Balancer;
 use svcplane::sched::{Algorithm, Flags};
@@ -14,57 +15,21 @@ fn client(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
 }
 
-/// What the table is documented to be, as a list from the entry noted longest ago to the newest.
-struct Model {
-    capacity: usize,
-    entries: Vec<(u32, IpAddr, u64, Instant)>,
-    /// Whose entry the next sweep begins with; `None` is the oldest.
-    cursor: Option<(u32, IpAddr)>,
+/// What is known of a client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Known {
+    value: u64,
+    since: Instant,
+    deadline: Instant,
 }
 
+/// What the table is documented to be: entries by scope and client as the scope tells clients apart.
+#[derive(Default)]
+struct Model(BTreeMap<(u32, SocketAddr), Known>);
+
 impl Model {
-    fn find(&self, scope: u32, client: IpAddr) -> Option<usize> {
-        self.entries.iter().position(|entry| (entry.0, entry.1) == (scope, client))
-    }
-
-    fn remove(&mut self, at: usize) -> u64 {
-        let gone = self.entries.remove(at);
-        if self.cursor == Some((gone.0, gone.1)) {
-            self.cursor = self.entries.get(at).map(|next| (next.0, next.1));
-        }
-        gone.2
-    }
-
-    fn lookup(&mut self, scope: u32, client: IpAddr, now: Instant) -> Option<u64> {
-        let at = self.find(scope, client)?;
-        if self.entries[at].3 <= now {
-            self.remove(at);
-            return None;
-        }
-        Some(self.entries[at].2)
-    }
-
-    fn insert(&mut self, scope: u32, client: IpAddr, value: u64, deadline: Instant) {
-        if let Some(at) = self.find(scope, client) {
-            self.remove(at);
-        } else if self.entries.len() >= self.capacity {
-            self.remove(0);
-        }
-        self.entries.push((scope, client, value, deadline));
-    }
-
-    fn sweep(&mut self, now: Instant, limit: usize) -> usize {
-        let mut dropped = 0;
-        for _ in 0..limit.min(self.entries.len()) {
-            let at = self.cursor.and_then(|(scope, client)| self.find(scope, client)).unwrap_or(0);
-            let over = self.entries[at].3 <= now;
-            self.cursor = self.entries.get(at + 1).map(|next| (next.0, next.1));
-            if over {
-                self.remove(at);
-                dropped += 1;
-            }
-        }
-        dropped
+    fn live(&self, key: (u32, SocketAddr), now: Instant) -> Option<u64> {
+        self.0.get(&key).filter(|known| known.deadline > now).map(|known| known.value)
     }
 }
 
@@ -75,64 +40,150 @@ enum Op {
     Remove(u32, u8),
     Sweep(usize),
     Wait(u64),
+    /// Into another table, with another epoch.
+    Move(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let (scope, client) = (0_u32..3, 0_u8..20);
+    let (scope, client) = (0_u32..4, 0_u8..40);
     prop_oneof![
         4 => (scope.clone(), client.clone()).prop_map(|(s, c)| Op::Lookup(s, c)),
-        4 => (scope.clone(), client.clone(), any::<u64>()).prop_map(|(s, c, v)| Op::Insert(s, c, v)),
+        6 => (scope.clone(), client.clone(), 0_u64..9).prop_map(|(s, c, v)| Op::Insert(s, c, v)),
         1 => (scope, client).prop_map(|(s, c)| Op::Remove(s, c)),
-        1 => (0_usize..10).prop_map(Op::Sweep),
+        1 => (0_usize..40).prop_map(Op::Sweep),
         2 => (0_u64..30).prop_map(Op::Wait),
+        1 => (0_u64..1_000_000).prop_map(Op::Move),
     ]
 }
 
-/// Each scope has a timeout of its own, so that deadlines are not in the order of insertion.
-fn scope(id: u32) -> (Scope, Duration) {
-    let timeout = Duration::from_secs([10, 60, 1][id as usize]);
-    (Scope::new(id, timeout), timeout)
+/// Each scope has a timeout of its own, so that deadlines are not in the order of insertion; the third has a limit, the last tells
+/// networks apart, and ports.
+fn scope(id: u32) -> Scope {
+    let timeout = Duration::from_secs([10, 60, 7, 20][id as usize]);
+    let scope = Scope::new(id, timeout);
+    match id {
+        2 => scope.with_limit(LIMIT),
+        3 => scope.with_prefixes(30, 126).with_port(),
+        _ => scope,
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(25);
+
+/// IPv4 and IPv6 clients with two ports.
+fn end(n: u8) -> SocketAddr {
+    let ip = match n % 3 {
+        0 => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n / 3)]),
+        _ => IpAddr::from([192, 0, 2, n / 3]),
+    };
+    SocketAddr::new(ip, 4000 + u16::from(n % 2))
+}
+
+/// The client as its scope sees it.
+fn seen(id: u32, n: u8) -> (u32, SocketAddr) {
+    let end = end(n);
+    let masked = match (id, end.ip()) {
+        (3, IpAddr::V4(ip)) => IpAddr::from((u32::from(ip) & !3).to_be_bytes()),
+        (3, IpAddr::V6(ip)) => IpAddr::from((u128::from(ip) & !3).to_be_bytes()),
+        (_, ip) => ip,
+    };
+    (id, SocketAddr::new(masked, if id == 3 { end.port() } else { 0 }))
 }
 
 proptest! {
     #[test]
-    fn agrees_with_a_list(
-        capacity in 1_usize..12,
+    fn agrees_with_a_map(
+        capacity in prop_oneof![1_usize..12, Just(1000)],
         ops in prop::collection::vec(op(), 1..300),
     ) {
         let mut table = Affinity::new(capacity, 7);
-        let mut model = Model { capacity, entries: Vec::new(), cursor: None };
-        let mut now = Instant::ZERO;
+        let mut model = Model::default();
+        // What the clock of the caller shows, and what it is behind the model's.
+        let (mut now, mut shift) = (Instant::ZERO, 0);
+        let shown = |now: Instant, shift: u64| Instant::from_secs(now.as_nanos() / 1_000_000_000 + shift);
         for op in ops {
+            let at = shown(now, shift);
             match op {
                 Op::Lookup(s, c) => {
-                    let found = table.lookup(scope(s).0, client(c), now).copied();
-                    prop_assert_eq!(found, model.lookup(s, client(c), now));
+                    let found = table.lookup(scope(s), end(c), at).copied();
+                    prop_assert_eq!(found, model.live(seen(s, c), now));
                 }
                 Op::Insert(s, c, value) => {
-                    table.insert(scope(s).0, client(c), value, now);
-                    model.insert(s, client(c), value, now + scope(s).1);
+                    let full = table.len() == capacity;
+                    table.insert(scope(s), end(c), value, at);
+                    let key = seen(s, c);
+                    let earlier = model.0.get(&key).filter(|known| known.deadline > now);
+                    let since = earlier.map_or(now, |known| known.since);
+                    let timeout = [10, 60, 7, 20][s as usize];
+                    let mut deadline = now + Duration::from_secs(timeout);
+                    if s == 2 {
+                        deadline = deadline.min(since + LIMIT);
+                    }
+                    let known = earlier.is_some();
+                    model.0.insert(key, Known { value, since, deadline });
+                    // At most one makes room: of so few all are compared, and none would end before it.
+                    let mut copy = table.clone();
+                    let lost: Vec<_> = model.0.iter().filter(|(key, known)| {
+                        let (id, client) = **key;
+                        known.deadline > now && copy.lookup(scope(id), client, at).is_none()
+                    }).map(|(key, _)| *key).collect();
+                    prop_assert!(lost.is_empty() || full && !known && lost.len() == 1, "{lost:?}");
+                    for gone in lost {
+                        let known = model.0.remove(&gone).expect("it was known");
+                        let kind = |(id, client): &(u32, SocketAddr)| client.is_ipv4() && *id != 3;
+                        let alike = |one: &&(u32, SocketAddr)| **one != key && kind(one) == kind(&key);
+                        let live = model.0.iter().filter(|(_, known)| known.deadline > now);
+                        let others: Vec<_> = live.filter(|(one, _)| alike(one)).collect();
+                        prop_assert!(others.is_empty() || alike(&&gone), "one of another kind");
+                        prop_assert!(others.iter().all(|(_, other)| other.deadline >= known.deadline));
+                    }
                 }
                 Op::Remove(s, c) => {
-                    let expected = model.find(s, client(c)).map(|at| model.remove(at));
-                    prop_assert_eq!(table.remove(scope(s).0, client(c)), expected);
+                    let gone = table.remove(scope(s), end(c));
+                    if let Some(value) = model.live(seen(s, c), now) {
+                        prop_assert_eq!(gone, Some(value));
+                    }
+                    model.0.remove(&seen(s, c));
                 }
-                Op::Sweep(limit) => prop_assert_eq!(table.sweep(now, limit), model.sweep(now, limit)),
+                Op::Sweep(limit) => {
+                    let before = table.len();
+                    prop_assert_eq!(table.sweep(at, limit), before - table.len());
+                }
                 Op::Wait(secs) => now += Duration::from_secs(secs),
+                Op::Move(other) => {
+                    let exported: Vec<_> = table.export(at).collect();
+                    shift = other;
+                    let mut next = Affinity::new(capacity, 99);
+                    next.import(exported.iter().copied(), shown(now, shift));
+                    let sorted = |mut entries: Vec<Exported<u64>>| {
+                        entries.sort_by_key(|entry| (entry.scope, entry.client));
+                        entries
+                    };
+                    let again = sorted(next.export(shown(now, shift)).collect());
+                    prop_assert_eq!(again, sorted(exported));
+                    table = next;
+                }
             }
-            prop_assert_eq!(table.len(), model.entries.len());
-            prop_assert!(table.len() <= capacity);
+            // Those whose time is over may be there, no others.
+            let live = model.0.values().filter(|known| known.deadline > now).count();
+            prop_assert!(live <= table.len() && table.len() <= capacity);
+            prop_assert_eq!(table.export(shown(now, shift)).count(), live);
         }
+        // A sweep of all slots leaves nobody whose time is over.
+        table.sweep(shown(now, shift), 100_000);
+        let live = model.0.values().filter(|known| known.deadline > now).count();
+        prop_assert_eq!(table.len(), live);
+        table.sweep(Instant::MAX, 100_000);
+        prop_assert!(table.is_empty());
     }
 }
 
 #[test]
 fn a_mapped_client_is_the_ipv4_client() {
     let mut table = Affinity::new(10, 0);
-    let (scope, _) = scope(0);
-    table.insert(scope, client(1), 'a', Instant::ZERO);
-    let mapped = "::ffff:192.0.2.1".parse().expect("an address");
-    assert_eq!(table.lookup(scope, mapped, Instant::ZERO), Some(&'a'));
+    table.insert(scope(0), SocketAddr::new(client(1), 0), 'a', Instant::ZERO);
+    let mapped = "[::ffff:192.0.2.1]:7".parse().expect("an address");
+    assert_eq!(table.lookup(scope(0), mapped, Instant::ZERO), Some(&'a'));
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10_800);
@@ -151,14 +202,7 @@ impl Setting {
     }
 
     fn pick(&mut self, n: u8) -> Option<SocketAddr> {
-        let flow =
-            Flow::new(SocketAddr::new(client(n), 4000), SocketAddr::from(([10, 96, 0, 1], 80)));
-        let scope = Scope::new(0, TIMEOUT);
-        let mut sticky = self.balancer.with_affinity(&mut self.table, scope);
-        let conn = sticky.pick(&flow, self.now)?;
-        let addr = conn.addr();
-        self.balancer.release(conn).expect("a good id");
-        Some(addr)
+        home(self, Scope::new(0, TIMEOUT), n)
     }
 }
 
@@ -224,4 +268,123 @@ fn a_quiesced_or_tried_backend_is_not_honoured() {
     assert!(third != home && third != moved);
     setting.balancer.release(conn).expect("a good id");
     assert_eq!(setting.pick(1), Some(third), "the client was moved");
+}
+
+fn home(setting: &mut Setting, scope: Scope, n: u8) -> Option<SocketAddr> {
+    let flow = Flow::new(SocketAddr::new(client(n), 4000), SocketAddr::from(([10, 96, 0, 1], 80)));
+    let conn =
+        setting.balancer.with_affinity(&mut setting.table, scope).pick(&flow, setting.now)?;
+    let addr = conn.addr();
+    setting.balancer.release(conn).expect("a good id");
+    Some(addr)
+}
+
+/// A draining backend gets no new clients and keeps the others until its time; an edit ends that.
+#[test]
+fn a_draining_backend_keeps_its_clients_for_a_time() {
+    let mut setting = Setting::new();
+    let scope = Scope::new(0, TIMEOUT);
+    let first = home(&mut setting, scope, 1).expect("a backend");
+    let id = setting.balancer.find(first).expect("listed");
+    let until = setting.now + Duration::from_secs(60);
+    setting.balancer.drain(id, until).expect("listed");
+    for n in 2..=20 {
+        assert_ne!(home(&mut setting, scope, n), Some(first), "new clients go elsewhere");
+    }
+    setting.now += Duration::from_secs(59);
+    assert_eq!(home(&mut setting, scope, 1), Some(first));
+    setting.balancer.suspend(id, until).expect("known");
+    setting.now += Duration::from_secs(1);
+    let moved = home(&mut setting, scope, 1).expect("another");
+    assert_ne!(moved, first, "its time is over");
+
+    let id = setting.balancer.find(moved).expect("listed");
+    setting.balancer.drain(id, Instant::MAX).expect("listed");
+    assert_eq!(home(&mut setting, scope, 1), Some(moved));
+    setting.balancer.edit(id, |backend| backend.with_weight(0)).expect("listed");
+    assert_ne!(home(&mut setting, scope, 1), Some(moved), "quiesced, not draining");
+    setting.balancer.remove(id, setting.now).expect("listed");
+    assert!(setting.balancer.drain(id, until).is_err());
+}
+
+/// Source: kube-proxy's iptables mode. Each endpoint has its list; the rules are walked in the order of endpoints; the list goes with the
+/// endpoint's rules.
+#[test]
+fn recent_lists_are_those_of_iptables() {
+    let mut setting = Setting::new();
+    let scope = Scope::new(0, TIMEOUT).with_mode(Mode::Recent);
+    let first = home(&mut setting, scope, 1).expect("a backend");
+    let id = setting.balancer.find(first).expect("listed");
+    // Rules know nothing of weight and load.
+    setting.balancer.edit(id, |b| b.with_weight(0)).expect("listed");
+    assert_eq!(home(&mut setting, scope, 1), Some(first));
+    setting.balancer.edit(id, |b| b.with_weight(1).with_thresholds(0, 1)).expect("listed");
+    assert_eq!(home(&mut setting, scope, 1), Some(first));
+
+    // Away and back: its list is a new one, and what came in the meantime stays.
+    setting.now += Duration::from_secs(1);
+    setting.balancer.remove(id, setting.now).expect("listed");
+    let second = home(&mut setting, scope, 1).expect("another");
+    assert_ne!(second, first);
+    setting.now += Duration::from_secs(1);
+    setting.balancer.add(Backend::new(first), setting.now);
+    assert_eq!(home(&mut setting, scope, 1), Some(second));
+
+    // In two lists: the one that is first in the rules.
+    setting.table.insert(scope, SocketAddr::new(client(1), 1), first, setting.now);
+    assert_eq!(home(&mut setting, scope, 1), Some(second), "listed longer");
+    let gone = setting.balancer.find(second).expect("listed");
+    setting.balancer.remove(gone, setting.now).expect("listed");
+    assert_eq!(home(&mut setting, scope, 1), Some(first));
+    setting.now += TIMEOUT;
+    let flow = Flow::new(SocketAddr::new(client(1), 1), backend(9));
+    let tried = [setting.balancer.find(first).expect("listed")];
+    let mut sticky = setting.balancer.with_affinity(&mut setting.table, scope);
+    let conn = sticky.pick_except(&flow, &tried, setting.now).expect("the third");
+    assert!(conn.addr() != first && conn.addr() != second);
+    setting.balancer.release(conn).expect("a good id");
+}
+
+#[test]
+fn a_caller_may_note_what_succeeded() {
+    let mut setting = Setting::new();
+    let scope = Scope::new(0, TIMEOUT).noted_by_caller();
+    let first = home(&mut setting, scope, 1).expect("a backend");
+    assert_ne!(home(&mut setting, scope, 1), Some(first), "nothing is noted");
+    setting.table.insert(scope, SocketAddr::new(client(1), 1), first, setting.now);
+    setting.now += Duration::from_secs(10_000);
+    assert_eq!(home(&mut setting, scope, 1), Some(first));
+    setting.now += Duration::from_secs(800);
+    assert_ne!(home(&mut setting, scope, 1), Some(first), "a pick has not renewed it");
+}
+
+/// So many clients that the table has many parts, of both kinds.
+#[test]
+fn a_great_table_is_bounded_and_keeps_what_is_newest() {
+    const CAPACITY: u32 = 20_000;
+    let (mut table, scope) = (Affinity::new(CAPACITY as usize, 3), Scope::new(0, TIMEOUT));
+    let end = |n: u32| match n % 4 {
+        0 => SocketAddr::from((u128::from(n).to_be_bytes(), 0)),
+        _ => SocketAddr::from((n.to_be_bytes(), 0)),
+    };
+    let at = |n: u32| Instant::from_secs(n.into());
+    for n in 0..5 * CAPACITY {
+        table.insert(scope, end(1 << 24 | n), n % 7, at(n / 100));
+        assert!(table.len() <= CAPACITY as usize);
+    }
+    let now = at(5 * CAPACITY / 100);
+    assert_eq!(table.len(), CAPACITY as usize);
+    assert!(table.bytes() < 60 * CAPACITY as usize, "{} bytes", table.bytes());
+    let mut there = |from: u32, to: u32| {
+        let found = (from..to).filter(|n| table.lookup(scope, end(1 << 24 | n), now).is_some());
+        f64::from(u32::try_from(found.count()).expect("few")) / f64::from(to - from)
+    };
+    // The one of sixteen that would end first makes room: nearly the oldest of all.
+    let (newest, oldest) = (there(9 * CAPACITY / 2, 5 * CAPACITY), there(0, 3 * CAPACITY));
+    assert!(newest > 0.99 && oldest < 0.01, "{newest} of the newest, {oldest} of the oldest");
+    assert_eq!(
+        table.remove(scope, end(1 << 24 | (5 * CAPACITY - 1))),
+        Some((5 * CAPACITY - 1) % 7)
+    );
+    assert!(table.lookup(scope, end(1 << 24 | (5 * CAPACITY - 1)), now).is_none());
 }
