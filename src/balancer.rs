@@ -451,6 +451,7 @@ impl<S: Scheduler> Balancer<S> {
     fn link(&mut self, id: BackendId) {
         if self.backends.renumber() {
             self.scheduler.changed(&self.backends, Change::Renumbered);
+            self.backends.forget_former_places();
         }
         if let Some(place) = self.backends.link(id) {
             self.scheduler.changed(&self.backends, Change::Added(place));
@@ -601,9 +602,7 @@ impl<S: Scheduler> Balancer<S> {
         if let Some(earlier) = core::mem::replace(&mut aside.grows_at, grows_at) {
             self.timers.remove(&(earlier, id, Timer::Grow));
         }
-        if let Some(entry) = self.backends.entry_mut(id) {
-            entry.share = share;
-        }
+        self.backends.set_share(id, share);
         if let Some(at) = grows_at {
             self.arm(at, id, Timer::Grow);
         }

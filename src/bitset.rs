@@ -173,7 +173,20 @@ impl<const LEVELS: usize> Bitset<LEVELS> {
     }
 
     /// The greatest member that is at most `to`.
+    #[inline]
     pub(crate) fn prev(&self, to: usize) -> Option<usize> {
+        let (word, bit) = split(to);
+        // Nearly always it is in the same word.
+        if let Some(members) = self.levels[0].get(word) {
+            let candidates = members & (u64::MAX >> (63 - bit));
+            if candidates != 0 {
+                return Some(word * 64 + candidates.ilog2() as usize);
+            }
+        }
+        self.climb_to_prev(to)
+    }
+
+    fn climb_to_prev(&self, to: usize) -> Option<usize> {
         let last = (self.levels[0].len() * 64).checked_sub(1)?;
         let mut at = to.min(last);
         for (height, level) in self.levels.iter().enumerate() {

@@ -131,6 +131,10 @@ pub struct Backends {
     places: Vec<u32>,
     /// The places that are not vacant.
     listed: Bitset,
+    /// How many backends, listed or not, start slowly.
+    starting: usize,
+    /// While the schedulers hear of new places: `places` as it was.
+    former: Vec<u32>,
 }
 
 /// All that a pick, a count or a release looks at: one cache line.
@@ -225,6 +229,17 @@ impl Backends {
     /// Where a backend is; `None` once it has left the list, or for a stale id.
     pub fn place(&self, id: BackendId) -> Option<Place> {
         self.slot(id)?.place()
+    }
+
+    /// Whether any backend has less than its full [share](Entry::share).
+    pub const fn any_starts_slowly(&self) -> bool {
+        self.starting > 0
+    }
+
+    /// Where the backend is that was at a place before the list was renumbered. Known while [`Change::Renumbered`](super::Change::Renumbered)
+    /// is told.
+    pub fn renumbered(&self, former: Place) -> Option<Place> {
+        self.slots.get(*self.former.get(former.index())? as usize)?.place()
     }
 
     /// The weight of the backend at a place when it last had one above 0; 0 if it was added with weight 0 and has had no other
@@ -331,6 +346,8 @@ impl Backends {
         if slot.generation != id.generation || slot.place != UNLISTED {
             return;
         }
+        self.starting -= usize::from(slot.entry.share < Entry::FULL_SHARE);
+        slot.entry.share = Entry::FULL_SHARE;
         // A slot whose generations are used up is retired, so that no id ever comes round again.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
@@ -345,12 +362,27 @@ impl Backends {
         if self.places.len() < 2 * self.len() + 64 {
             return false;
         }
-        self.places.retain(|&slot| slot != VACANT);
+        let kept = self.places.iter().copied().filter(|&slot| slot != VACANT).collect();
+        self.former = core::mem::replace(&mut self.places, kept);
         for (place, &slot) in self.places.iter().enumerate() {
             self.slots[slot as usize].place = numbered(place).0;
         }
         self.listed = Bitset::full(self.places.len());
         true
+    }
+
+    /// All have heard of the new places.
+    pub(crate) fn forget_former_places(&mut self) {
+        self.former = Vec::new();
+    }
+
+    /// Sets a backend's share of what it is to get.
+    pub(crate) fn set_share(&mut self, id: BackendId, share: u8) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        let starts = |share| usize::from(share < Entry::FULL_SHARE);
+        let (before, now) = (starts(entry.share), starts(share));
+        entry.share = share;
+        self.starting = self.starting + now - before;
     }
 
     fn slot(&self, id: BackendId) -> Option<&Slot> {

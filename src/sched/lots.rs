@@ -37,12 +37,26 @@ impl Lots {
     }
 
     /// The first of those that `next` yields to get the connection: one that starts slowly does as often as its share says.
+    #[inline]
     pub(super) fn among(
         &mut self,
         backends: &Backends,
         mut next: impl FnMut() -> Option<Place>,
     ) -> Option<Place> {
-        let mut place = next()?;
+        let place = next()?;
+        if backends.any_starts_slowly() {
+            return self.among_slow(backends, place, next);
+        }
+        Some(place)
+    }
+
+    #[cold]
+    fn among_slow(
+        &mut self,
+        backends: &Backends,
+        mut place: Place,
+        mut next: impl FnMut() -> Option<Place>,
+    ) -> Option<Place> {
         for _ in 0..PATIENCE {
             let share = backends.get(place).map_or(Entry::FULL_SHARE, Entry::share);
             if share == Entry::FULL_SHARE || self.0.below(Entry::FULL_SHARE.into()) < share.into() {

@@ -9,7 +9,7 @@
 //! between have weight 0.
 
 use super::{Backends, Change, Flags, Lots, Place, Scheduler, Start};
-use crate::backend::{BackendId, Flow};
+use crate::backend::Flow;
 use crate::bitset::Bitset;
 
 /// `rr`: each usable backend in turn.
@@ -27,7 +27,7 @@ enum Mark {
     /// The list's head, before the first entry.
     Head,
     /// The last one picked.
-    At(Place, BackendId),
+    At(Place),
 }
 
 impl RoundRobin {
@@ -49,8 +49,8 @@ impl RoundRobin {
             }
             Change::Removed(place) => {
                 self.usable.remove(place.index());
-                if matches!(self.mark, Mark::At(mark, _) if mark == place) {
-                    self.mark = Mark::at(backends, backends.before(place));
+                if matches!(self.mark, Mark::At(mark) if mark == place) {
+                    self.mark = backends.before(place).map_or(Mark::Head, Mark::At);
                 }
             }
             Change::Renumbered => {
@@ -58,8 +58,8 @@ impl RoundRobin {
                 for (place, entry) in backends.iter() {
                     self.usable.set(place.index(), entry.usable());
                 }
-                if let Mark::At(_, id) = self.mark {
-                    self.mark = Mark::at(backends, backends.place(id));
+                if let Mark::At(mark) = self.mark {
+                    self.mark = backends.renumbered(mark).map_or(Mark::Head, Mark::At);
                 }
             }
         }
@@ -67,21 +67,16 @@ impl RoundRobin {
 }
 
 impl Mark {
-    fn at(backends: &Backends, place: Option<Place>) -> Self {
-        let marked = place.and_then(|place| Some(Self::At(place, backends.id(place)?)));
-        marked.unwrap_or(Self::Head)
-    }
-
     fn next(&mut self, usable: &Bitset, backends: &Backends) -> Option<Place> {
         let behind_mark = match *self {
             Self::Start(start) => usable.prev(start.index(backends)),
             Self::Head => None,
-            Self::At(mark, _) => mark.index().checked_sub(1).and_then(|to| usable.prev(to)),
+            Self::At(mark) => mark.index().checked_sub(1).and_then(|to| usable.prev(to)),
         };
         // Wrapping from the head comes down to the mark at the latest: what lies behind it was looked at.
         let index = behind_mark.or_else(|| usable.prev(usize::MAX))?;
         let place = backends.place_at(index)?;
-        *self = Self::At(place, backends.id(place)?);
+        *self = Self::At(place);
         Some(place)
     }
 }
