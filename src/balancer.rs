@@ -296,6 +296,7 @@ impl<S: Scheduler> Balancer<S> {
     where
         I: IntoIterator<Item = Backend>,
     {
+        self.expire(now);
         let mut wanted: HashSet<SocketAddr, AddrHasher> = HashSet::default();
         let backends: Vec<Backend> =
             backends.into_iter().filter(|backend| wanted.insert(backend.addr)).collect();
@@ -573,9 +574,9 @@ impl<S: Scheduler> Balancer<S> {
     }
 
     fn start_slowly(&mut self, id: BackendId, now: Instant) {
-        if self.slow_start > Duration::ZERO {
-            self.set_share(id, 1, now);
-        }
+        // One that comes back may have left half-way.
+        let whole = self.slow_start == Duration::ZERO;
+        self.set_share(id, if whole { Entry::FULL_SHARE } else { 1 }, now);
     }
 
     /// A share was to grow at `deadline`, and since then perhaps more than once.

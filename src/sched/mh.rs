@@ -139,8 +139,9 @@ fn deal(table: &mut Table, members: &mut Vec<Option<Member>>, backends: &Backend
             Walk { place, path, turns: ((weight / gcd) >> shift).max(u32::from(weight > 0)) }
         })
         .filter(|walk| walk.turns > 0)
-        .take(SLOTS as usize)
         .collect();
+    // Those behind get no slot, but their weights have counted.
+    walks.truncate(SLOTS as usize);
     let mut vacant = table.len();
     while vacant > 0 && !walks.is_empty() {
         for walk in &mut walks {

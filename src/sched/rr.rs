@@ -36,7 +36,7 @@ impl RoundRobin {
         Self {
             usable: Bitset::default(),
             mark: Mark::Start(Start::new(flags, seed)),
-            lots: Lots::new(seed),
+            lots: Lots::new(!seed),
         }
     }
 

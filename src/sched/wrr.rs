@@ -24,7 +24,7 @@ impl WeightedRoundRobin {
     /// One that has heard of no backend yet. The seed says where a walk begins, unless at the [head](Flags::head).
     pub fn new(flags: Flags, seed: u64) -> Self {
         let (weights, start) = (Weights::default(), Start::new(flags, seed));
-        Self { walk: Walk { weights, cursor: None, bar: 0, start }, lots: Lots::new(seed) }
+        Self { walk: Walk { weights, cursor: None, bar: 0, start }, lots: Lots::new(!seed) }
     }
 
     fn heed(&mut self, backends: &Backends, change: Change) {
