@@ -200,6 +200,10 @@ fn a_forgotten_backend_leaves_no_timer() {
         let next = balancer.add(addr(1).into(), last);
         assert_eq!((suspended(&balancer, next), share(&balancer, next)), (false, 16));
         assert_eq!(balancer.next_expiry(), None, "{window:?}");
+        balancer.remove(next, last).expect("listed");
+        assert_eq!(balancer.removed().count(), 1, "{window:?}");
+        assert_eq!(deadlines(&mut balancer), [120, 240].map(|secs| last + secs * SEC));
+        assert_eq!(balancer.find(addr(1)), None, "{window:?}");
     }
 }
 
@@ -442,6 +446,19 @@ fn the_removed_are_told_with_their_counts() {
     balancer.expire(at(300_000));
     assert_eq!(removed(&balancer), counts(&balancer, &[ids[1]]));
     assert_eq!(rest.len(), 8);
+}
+
+/// Revived after a look that found it idle, and removed again just before the next: the grace time is a whole one.
+#[test]
+fn a_grace_time_begins_with_each_removal() {
+    let (mut balancer, ids) = balancer(Algorithm::RoundRobin, 1);
+    balancer.remove(ids[0], at(0)).expect("listed");
+    balancer.expire(at(120));
+    assert_eq!(balancer.next_expiry(), Some(at(240)));
+    balancer.add(addr(0).into(), at(130));
+    balancer.remove(ids[0], at(235)).expect("listed");
+    assert_eq!(deadlines(&mut balancer), [at(240), at(360)]);
+    assert_eq!(balancer.find(addr(0)), None);
 }
 
 /// One-packet scheduling: each datagram is picked for and released at once. Nothing stays counted, while the overload tests run.

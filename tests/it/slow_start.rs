@@ -166,6 +166,23 @@ fn a_slow_start_by_turns_or_by_lot() {
     }
 }
 
+/// One that is established beside thirty new ones: it gets its sixteen parts of forty-six, though most lots fall on the others.
+#[test]
+fn one_beside_many_that_start_slowly() {
+    use Algorithm::{Random, WeightedRandom};
+    for algorithm in [Random, WeightedRandom] {
+        let (mut balancer, _) = balancer(algorithm, 1);
+        balancer.set_slow_start(WINDOW);
+        for n in 1..=30 {
+            balancer.add(addr(n).into(), at(0));
+        }
+        let picks = (0..4_600).filter_map(|_| touch(&mut balancer, &flow(1, 1), at(0)));
+        let got = picks.filter(|picked| *picked == addr(0)).count();
+        // Five standard deviations of 32.
+        assert!((1_440..=1_760).contains(&got), "{algorithm}: {got}");
+    }
+}
+
 /// A new backend beside three of 160 active connections takes ten for each sixteenth of its share, per weight, before any other gets one. So
 /// do those that count inactive ones.
 #[test]
@@ -198,6 +215,30 @@ fn a_slow_start_by_connections() {
             // Level, the seed says which is first. sed counts the one to come, of the others as well.
             let most = room + usize::try_from(counted).expect("few");
             assert!((room - 1..=most).contains(&taken), "{case}: {taken}");
+        }
+    }
+}
+
+/// A share that grows is heeded at once, with no other change: each step makes room for ten more.
+#[test]
+fn each_step_makes_room() {
+    use Algorithm::{LeastConnection, ShortestExpectedDelay, WeightedLeastConnection};
+    for algorithm in [LeastConnection, WeightedLeastConnection, ShortestExpectedDelay] {
+        let (mut balancer, _) = balancer(algorithm, 3);
+        let hold = |balancer: &mut Balancer, secs| {
+            let mut conn = balancer.pick(&flow(1, 1), at(secs)).expect("usable");
+            balancer.activate(&mut conn).expect("its own");
+            conn.backend()
+        };
+        for _ in 0..480 {
+            hold(&mut balancer, 0);
+        }
+        balancer.set_slow_start(WINDOW);
+        let new = balancer.add(addr(9).into(), at(0));
+        for secs in 0..=15 {
+            let taken = (0..1_000).take_while(|_| hold(&mut balancer, secs) == new).count();
+            // The others have grown by up to a connection for each step before.
+            assert!((8..=13).contains(&taken), "{algorithm} at {secs}: {taken}");
         }
     }
 }
