@@ -115,18 +115,16 @@ enum Keys {
     Mixed(Winners<u128>),
 }
 
-/// Which of equals comes first: every place has a rank of its own, `place * factor + shift`.
+/// Which of equals comes first: every place has a rank of its own, and every rank is of one place.
 #[derive(Clone, Copy, Debug)]
-struct Order {
-    factor: u32,
-    inverse: u32,
-    shift: u32,
+enum Order {
+    /// The head first: a greater place has a smaller rank.
+    HeadFirst,
+    /// Shuffled: an odd factor, its inverse, and what is added.
+    Drawn { factor: u32, inverse: u32, shift: u32 },
 }
 
 impl Order {
-    /// The head first: a greater place has a smaller rank.
-    const HEAD_FIRST: Self = Self { factor: u32::MAX, inverse: u32::MAX, shift: u32::MAX };
-
     fn drawn(seed: u64) -> Self {
         let random = Draw::new(seed).next();
         let factor = low(random >> 32) | 1;
@@ -134,21 +132,39 @@ impl Order {
         let inverse = (0..4).fold(factor, |inverse, _| {
             inverse.wrapping_mul(2_u32.wrapping_sub(factor.wrapping_mul(inverse)))
         });
-        Self { factor, inverse, shift: low(random) }
+        Self::Drawn { factor, inverse, shift: low(random) }
     }
 
     const fn rank(self, place: u32) -> u32 {
-        place.wrapping_mul(self.factor).wrapping_add(self.shift)
+        match self {
+            Self::HeadFirst => !place,
+            Self::Drawn { factor, shift, .. } => {
+                let mixed = place.wrapping_mul(factor).wrapping_add(shift);
+                // Without it, ranks would be an even progression, whose ends come first too often.
+                folded(folded(mixed).wrapping_mul(factor))
+            }
+        }
     }
 
     const fn place(self, rank: u32) -> u32 {
-        rank.wrapping_sub(self.shift).wrapping_mul(self.inverse)
+        match self {
+            Self::HeadFirst => !rank,
+            Self::Drawn { inverse, shift, .. } => {
+                let mixed = folded(folded(rank).wrapping_mul(inverse));
+                mixed.wrapping_sub(shift).wrapping_mul(inverse)
+            }
+        }
     }
+}
+
+/// The upper half laid over the lower one, which is its own inverse.
+const fn folded(number: u32) -> u32 {
+    number ^ number >> 16
 }
 
 impl Tree {
     pub(super) fn new(flags: Flags, seed: u64) -> Self {
-        let order = if flags.head { Order::HEAD_FIRST } else { Order::drawn(seed) };
+        let order = if flags.head { Order::HeadFirst } else { Order::drawn(seed) };
         Self { order, keys: Keys::Alike(None, Winners::default()), pending: None }
     }
 
@@ -320,12 +336,12 @@ mod tests {
 
     #[test]
     fn ranks_tell_places() {
-        let orders = (0..100).map(Order::drawn).chain([Order::HEAD_FIRST]);
+        let orders = (0..100).map(Order::drawn).chain([Order::HeadFirst]);
         for order in orders {
             for place in [0, 1, 2, 15, 16, 4_095, 1 << 20, u32::MAX - 1] {
                 assert_eq!(order.place(order.rank(place)), place, "{order:?}");
             }
         }
-        assert!(Order::HEAD_FIRST.rank(7) < Order::HEAD_FIRST.rank(6));
+        assert!(Order::HeadFirst.rank(7) < Order::HeadFirst.rank(6));
     }
 }

@@ -90,7 +90,7 @@ fn a_suspension_ends_with_any_call_that_is_given_the_time() {
         }),
         ("sticky pick", |balancer, now| {
             let mut table = Affinity::new(9, 9);
-            table.insert(SCOPE, self::flow(1, 1).client.ip(), addr(2), now);
+            table.insert(SCOPE, self::flow(1, 1).client, addr(2), now);
             let conn = balancer.with_affinity(&mut table, SCOPE).pick(&self::flow(1, 1), now);
             release(balancer, conn);
         }),
