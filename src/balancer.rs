@@ -182,6 +182,7 @@ impl<S: Scheduler> Balancer<S> {
 
     /// Lets backends that are added from now on, or come back from a [suspension](Self::suspend), start slowly: they get a
     /// sixteenth of their part at first and the whole of it after this time, growing in even steps. Zero, the default, is the whole at once.
+    /// Those that are starting go on at the new pace.
     ///
     /// What a sixteenth is depends on the algorithm. `rr`, `wrr`, `random` and `wrandom` pass over the backend fifteen times of
     /// sixteen; `lc`, `wlc`, `sed` and `p2c` count its connections sixteenfold, so that it does not draw every new one until it has as many as
@@ -231,12 +232,11 @@ impl<S: Scheduler> Balancer<S> {
         id: BackendId,
         change: impl FnOnce(Backend) -> Backend,
     ) -> Result<(), StaleId> {
-        let backend = self.backends.entry(id).map(|entry| {
-            let backend = entry.backend;
-            legal(Backend { addr: backend.addr, ..change(backend) })
-        });
-        let set = backend.is_some_and(|backend| self.set(id, backend));
-        if set { Ok(()) } else { Err(StaleId { id }) }
+        let place = self.backends.place(id).ok_or(StaleId { id })?;
+        let entry = self.backends.get(place).ok_or(StaleId { id })?;
+        let backend = Backend { addr: entry.addr(), ..change(entry.backend) };
+        self.set(id, legal(backend));
+        Ok(())
     }
 
     /// Takes a backend out of the list. Its open connections stay counted.
