@@ -37,9 +37,10 @@
 //! | kube-proxy's iptables, [`Mode::Recent`] | T after its last new connection; the backend's list goes with it | keeps its clients while it is listed |
 //! | kube-proxy's nftables | as iptables, by sets | the same |
 //! | kube-proxy's userspace mode | T after its last new connection | is not listed |
-//! | IPVS | T after its last new connection, or 60 s after its connections | keeps its clients, unless told otherwise |
+//! | IPVS, [`Templates`] | T after its last new connection, or 60 s after its connections | keeps its clients, unless told otherwise |
 
 mod table;
+mod templates;
 
 use core::fmt;
 use core::hash::Hash;
@@ -48,6 +49,11 @@ use core::time::Duration;
 
 use crate::time::Instant;
 use table::{AnyKey, Held, Keyed, Narrow, Slot, Table, Values, Wide};
+
+pub use templates::{
+    Persistence, StaleTemplate, Template, TemplateId, TemplateKey, Templates, VirtualAddress,
+    VirtualService,
+};
 
 /// Whose clients, and for how long: all the picks that share a scope share a client's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -45,6 +45,7 @@
 //! caller saw; with [`set_slow_start`](Balancer::set_slow_start) it gets its part little by little when it comes back, as a
 //! new one does.
 
+mod persistent;
 mod sticky;
 mod timers;
 
@@ -65,6 +66,7 @@ use crate::sched::{
 };
 use crate::time::Instant;
 
+pub use persistent::{Controlled, Persistent, StaleConnection};
 pub use sticky::Sticky;
 use timers::Timer;
 

@@ -45,6 +45,7 @@ impl<S: Scheduler> Balancer<S> {
         let Some(entry) = self.backends.entry(id) else { return };
         let (addr, busy) = (entry.addr(), entry.active > 0 || entry.inactive > 0);
         let Some(aside) = self.backends.aside_mut(id) else { return };
+        let busy = busy || aside.persistent > 0;
         if listed {
             aside.buried = false;
         } else if aside.idle && !busy {
@@ -57,7 +58,7 @@ impl<S: Scheduler> Balancer<S> {
             self.by_addr.remove(&addr);
             self.backends.forget(id);
         } else {
-            // One more grace time from the first look that finds no connection, as the kernel's trash has it.
+            // One more grace time from the first look that finds nothing referring to it, as the kernel's trash has it.
             aside.idle = !busy;
             self.arm(now + GRACE, id, Timer::Look);
         }

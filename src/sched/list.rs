@@ -159,7 +159,7 @@ pub(crate) struct Aside {
     pub(crate) last_weight: u32,
     /// It waits to be looked at, as it was removed and perhaps revived.
     pub(crate) buried: bool,
-    /// It was removed, and the last look found no connection.
+    /// It was removed, and the last look found neither connection nor template.
     pub(crate) idle: bool,
     /// When its suspension ends.
     pub(crate) suspended_until: Option<Instant>,
@@ -169,6 +169,8 @@ pub(crate) struct Aside {
     pub(crate) drains_until: Option<Instant>,
     /// When it was added last.
     pub(crate) listed_since: Instant,
+    /// Templates that name it.
+    pub(crate) persistent: u32,
 }
 
 impl Backends {

@@ -39,7 +39,8 @@ fn recorded_picks_and_counts_are_predicted() {
             compared.push(outcome.compared);
         }
     }
-    assert_eq!(compared.len(), 62);
+    assert_eq!(compared.len(), 70);
+    assert_eq!(compared.iter().filter(|compared| compared.ends_with(" templates")).count(), 8);
     let recorded = |algorithm: &&Algorithm| {
         let of = format!(" picks of {algorithm}, ");
         compared.iter().any(|compared| compared.contains(&of))
