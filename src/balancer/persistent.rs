@@ -205,7 +205,10 @@ impl<S: Scheduler> Persistent<'_, S> {
     /// [`StaleConnection`] for a connection of another balancer or table, as far as ids and address tell; the other of the two is
     /// released all the same.
     pub fn release(&mut self, connection: Controlled, now: Instant) -> Result<(), StaleConnection> {
-        self.run_timers(Instant::from_nanos(now.as_nanos().saturating_sub(1)), FEW);
+        // What ends just now ends after it.
+        if let Some(before) = now.as_nanos().checked_sub(1) {
+            self.run_timers(Instant::from_nanos(before), FEW);
+        }
         let uncontrolled = connection.template.map_or(Ok(()), |id| self.templates.uncontrol(id));
         self.balancer.release(connection.conn)?;
         Ok(uncontrolled?)

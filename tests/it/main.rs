@@ -38,6 +38,8 @@ mod snapshot;
 mod sources;
 mod subsets;
 mod sync;
+mod templates;
+mod templates_model;
 mod time;
 #[cfg(feature = "serde")]
 mod traces;
