@@ -591,6 +591,10 @@ fn handles_of_another_table_or_balancer_are_errors() {
     let now = ours.now;
     let stale = ours.lent().established(&mut conn);
     assert!(matches!(stale, Err(StaleConnection::Template(stale)) if stale.id == id), "{stale:?}");
+    // A template of the other table that happens to have the same handle controls no connection.
+    assert_eq!((ours.pick(1), ours.found(1).0), (Some(B), id));
+    let stale = ours.lent().established(&mut conn);
+    assert!(matches!(stale, Err(StaleConnection::Template(_))) && !ours.template(1).is_assured());
     let stale = ours.lent().release(conn, now).expect_err("another table");
     assert_eq!(
         stale.to_string(),
