@@ -683,6 +683,10 @@ fn the_ends_of_time() {
             assert!(setting.pick(0).is_some(), "backwards");
         }
     }
+    let mut setting = Setting::new(u64::MAX);
+    assert_eq!(setting.pick(0), Some(C));
+    setting.now = Instant::MAX;
+    assert_eq!((setting.pick(0), setting.lent().next_expiry()), (Some(C), None), "for ever");
     // A timer of no time ends with its moment, not within it.
     let mut setting = Setting::new(0);
     assert_eq!(setting.pick(0), Some(C));
