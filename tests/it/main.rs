@@ -11,11 +11,15 @@ mod change;
 mod choices;
 mod convert;
 mod endpoints;
+#[cfg(feature = "serde")]
+mod example;
 mod hints;
 mod index;
 mod ipam;
 mod ipam_model;
 mod k8s;
+#[cfg(feature = "serde")]
+mod lab;
 mod labels;
 mod layering;
 mod merge;

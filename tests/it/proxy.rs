@@ -7,34 +7,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::example::binary;
+
 /// Nothing is expected to take as long; it keeps a failure from hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The example beside this test's binary. `cargo test` has built it; after a narrower command it may be old.
-fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let own = std::env::current_exe().expect("this test's path");
-        let profile = own.parent().and_then(Path::parent).expect("target/profile");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--example", "proxy", "--manifest-path"]);
-        cargo.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
-        cargo.arg("--target-dir").arg(profile.parent().expect("target"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "the example did not build");
-        profile.join("examples").join("proxy")
-    };
-    BUILT.get_or_init(build).clone()
-}
 
 /// A folder of manifests and a part of loopback, both of this test alone.
 struct Place {
@@ -110,7 +92,7 @@ struct Proxy {
 
 impl Proxy {
     fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary("proxy"));
         command
             .args(["-v", "--cluster-ip-range", &place.range()])
             .args(arguments)
@@ -313,9 +295,13 @@ fn schedulers_and_counts() {
     assert_eq!(counts(), ["lc 1 1 0"; 2]);
 
     place.write("services.yaml", &annotated("nearest"));
-    let warning = proxy.until("unknown scheduling algorithm").pop().unwrap_or_default();
+    let mut seen = proxy.until("unknown scheduling algorithm");
+    let warning = seen.pop().unwrap_or_default();
     assert!(warning.contains("default/web: svcplane/scheduler: \"nearest\""), "{warning}");
-    proxy.until("demo backends");
+    // That is from standard error and this from standard output: either may be read first.
+    if !seen.iter().any(|line| line.contains("demo backends")) {
+        proxy.until("demo backends");
+    }
     assert!(open.iter_mut().all(|client| client.ask().is_some()));
     proxy.signal("-USR1");
     assert_eq!(counts(), ["mh 1 1 0"; 2]);
@@ -525,7 +511,7 @@ fn given_addresses_stay() {
 }
 
 fn fails(place: &Place) -> Vec<String> {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(binary("proxy"));
     command.args(["--cluster-ip-range", &place.range()]).arg(&place.folder);
     let output = command.output().expect("the proxy runs");
     assert_eq!(output.status.code(), Some(1));
