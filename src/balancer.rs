@@ -117,6 +117,19 @@ impl Conn {
     }
 }
 
+#[cfg(feature = "sync")]
+impl Conn {
+    /// The same connection once more. Who uses it sees to it that only one is released.
+    pub(crate) const fn alias(&self) -> Self {
+        Self { ..*self }
+    }
+
+    /// What it is going to be once an alias of it is counted so.
+    pub(crate) const fn set_active(&mut self, active: bool) {
+        self.active = active;
+    }
+}
+
 /// The id belongs to no backend of this balancer any more, or never did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(

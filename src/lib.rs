@@ -2,7 +2,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "sync"))]
 extern crate std;
 
 pub mod affinity;
@@ -23,6 +23,8 @@ pub mod plan;
 pub mod pod;
 pub mod sched;
 pub mod service;
+#[cfg(feature = "sync")]
+pub mod sync;
 pub mod time;
 
 pub use ipnet;

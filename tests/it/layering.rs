@@ -10,7 +10,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (1, &["labels", "ipam", "backend"]),
     (2, &["sched", "affinity"]),
     (3, &["balancer", "service", "pod", "node"]),
-    (4, &["endpoints", "assign"]),
+    (4, &["endpoints", "assign", "sync"]),
     (5, &["k8s", "plan"]),
 ];
 

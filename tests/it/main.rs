@@ -36,6 +36,8 @@ mod quantity;
 mod repair;
 mod sched;
 mod selectors;
+#[cfg(feature = "sync")]
+mod shared;
 mod slices;
 mod slow_start;
 mod snapshot;
