@@ -47,7 +47,7 @@ impl Numbers {
 }
 
 /// What a thread does with the balancer.
-trait Shared: Sync {
+trait Shared: Clone + Send + Sync {
     type Conn: Send;
 
     fn open(&self, flow: &Flow) -> Self::Conn;
@@ -78,6 +78,7 @@ impl Shared for SharedBalancer {
 }
 
 /// What one would write without the crate's help. Its connections do not release themselves.
+#[derive(Clone)]
 struct Locked(Arc<Mutex<Balancer>>);
 
 impl Locked {
@@ -109,7 +110,7 @@ fn run<B: Shared>(balancer: &B, threads: u32, iterations: u64) -> Duration {
     let barrier = Barrier::new(threads as usize);
     let share = iterations.div_ceil(threads.into());
     let worker = |thread: u32| {
-        let mut numbers = Numbers(thread.into());
+        let (balancer, mut numbers) = (balancer.clone(), Numbers(thread.into()));
         let mut open = || {
             let client = numbers.next();
             (balancer.open(black_box(&flow(client))), client as usize % HELD)
@@ -122,7 +123,9 @@ fn run<B: Shared>(balancer: &B, threads: u32, iterations: u64) -> Duration {
             balancer.close(std::mem::replace(&mut conns[at], conn));
         }
         let took = began.elapsed();
-        conns.into_iter().for_each(|conn| balancer.close(conn));
+        for conn in conns {
+            balancer.close(conn);
+        }
         took
     };
     let took = std::thread::scope(|scope| {

@@ -69,13 +69,24 @@ use crate::time::Instant;
 
 /// A handle on a [`Balancer`] that threads share. Clones are handles on the same one.
 ///
+/// A thread that has a clone of its own is fastest: leases count their references in the handle that made them, and no two threads
+/// write to the same. Making a clone allocates, so it is for a thread or a listener rather than for each connection.
+///
 /// Its methods are those of [`Balancer`], where there is more to read about each; [`with`](Self::with) gives access to the rest.
 pub struct SharedBalancer<S: Scheduler = AnyScheduler> {
-    shared: Arc<Shared<S>>,
+    handle: Arc<Handle<S>>,
 }
 
-struct Shared<S> {
+struct Handle<S> {
+    core: Arc<Core<S>>,
+    /// One queue for all events of a lease: they are counted in their order.
+    queue: usize,
+}
+
+struct Core<S> {
     main: Mutex<Main<S>>,
+    /// How many handles were made.
+    handles: AtomicUsize,
     /// A bit for each queue that is not empty.
     filled: AtomicUsize,
     queues: Box<[Queue]>,
@@ -85,8 +96,6 @@ struct Main<S> {
     balancer: Balancer<S>,
     /// Taken from a queue and not yet counted. Not empty only while that is done, or when a scheduler panicked.
     taken: VecDeque<Event>,
-    /// Which queue the next lease uses.
-    turn: usize,
 }
 
 /// On a cache line of its own (two, as they are fetched in pairs).
@@ -96,6 +105,10 @@ struct Queue(Mutex<VecDeque<Event>>);
 
 /// So many that two threads seldom want the same one.
 const QUEUES: usize = 8;
+
+/// How often a lease tries to get the lock. A queue costs more than the few tens of nanoseconds for which a pick holds it.
+const PATIENCE: u32 = 16;
+const SPINS: u32 = 4;
 
 /// A queue that once was longer gives its memory back.
 const KEPT: usize = 1024;
@@ -116,10 +129,18 @@ enum Kind {
 impl<S: Scheduler> SharedBalancer<S> {
     /// Shares a balancer.
     pub fn new(balancer: Balancer<S>) -> Self {
-        let main = Main { balancer, taken: VecDeque::new(), turn: 0 };
-        let queues = core::iter::repeat_with(Queue::default).take(QUEUES).collect();
-        let shared = Shared { main: Mutex::new(main), filled: AtomicUsize::new(0), queues };
-        Self { shared: Arc::new(shared) }
+        let main = Main { balancer, taken: VecDeque::new() };
+        Self::of(Arc::new(Core {
+            main: Mutex::new(main),
+            handles: AtomicUsize::new(0),
+            filled: AtomicUsize::new(0),
+            queues: core::iter::repeat_with(Queue::default).take(QUEUES).collect(),
+        }))
+    }
+
+    fn of(core: Arc<Core<S>>) -> Self {
+        let queue = core.handles.fetch_add(1, Ordering::Relaxed) % QUEUES;
+        Self { handle: Arc::new(Handle { core, queue }) }
     }
 
     /// Picks a backend for a new connection, which counts as inactive until the lease says otherwise. `None` if no backend is usable.
@@ -172,14 +193,8 @@ impl<S: Scheduler> SharedBalancer<S> {
         &self,
         pick: impl FnOnce(&mut Balancer<S>) -> Option<Conn>,
     ) -> Option<Lease<S>> {
-        let mut main = self.shared.lock();
-        let conn = pick(&mut main.balancer)?;
-        main.turn = (main.turn + 1) % QUEUES;
-        let queue = main.turn;
-        // While the lock is held the count of handles, which is beside it, is in this core's cache.
-        let shared = Arc::clone(&self.shared);
-        drop(main);
-        Some(Lease { shared, conn, queue, stage: Stage::New })
+        let conn = pick(&mut self.handle.core.lock().balancer)?;
+        Some(Lease { handle: Arc::clone(&self.handle), conn, stage: Stage::New })
     }
 
     /// Adds a backend. See [`Balancer::add`].
@@ -245,17 +260,17 @@ impl<S: Scheduler> SharedBalancer<S> {
     /// closure that puts another in its place leaves them without effect.
     #[inline]
     pub fn with<T>(&self, work: impl FnOnce(&mut Balancer<S>) -> T) -> T {
-        let mut main = self.shared.lock();
+        let mut main = self.handle.core.lock();
         let result = work(&mut main.balancer);
         // Leases that the closure dropped, or that others did meanwhile.
-        self.shared.catch_up(&mut main);
+        self.handle.core.catch_up(&mut main);
         result
     }
 }
 
 impl<S: Scheduler> Clone for SharedBalancer<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self::of(Arc::clone(&self.handle.core))
     }
 }
 
@@ -307,10 +322,8 @@ impl<S: Scheduler> fmt::Debug for Sticky<'_, S> {
 /// picks, and do not fail.
 #[must_use = "the connection is released when the lease is dropped"]
 pub struct Lease<S: Scheduler = AnyScheduler> {
-    shared: Arc<Shared<S>>,
+    handle: Arc<Handle<S>>,
     conn: Conn,
-    /// One queue for all its events: they are counted in their order.
-    queue: usize,
     stage: Stage,
 }
 
@@ -360,7 +373,8 @@ impl<S: Scheduler> Lease<S> {
 
     #[inline]
     fn post(&self, kind: Kind) {
-        self.shared.post(Event { conn: self.conn.alias(), kind }, self.queue);
+        let Handle { core, queue } = &*self.handle;
+        core.post(&self.conn, kind, *queue);
     }
 }
 
@@ -381,7 +395,7 @@ impl<S: Scheduler> fmt::Debug for Lease<S> {
     }
 }
 
-impl<S: Scheduler> Shared<S> {
+impl<S: Scheduler> Core<S> {
     /// The lock, with everything counted.
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Main<S>> {
@@ -392,22 +406,42 @@ impl<S: Scheduler> Shared<S> {
 
     /// Counts an event, or leaves that to who has the lock next.
     #[inline]
-    fn post(&self, event: Event, queue: usize) {
+    fn post(&self, conn: &Conn, kind: Kind, queue: usize) {
         // While unwinding no scheduler of the caller's is asked: if it panicked, that would end the process.
         if !std::thread::panicking() {
-            let main = match self.main.try_lock() {
-                Ok(main) => Some(main),
-                Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-                Err(TryLockError::WouldBlock) => None,
-            };
-            if let Some(mut main) = main {
+            if let Some(mut main) = self.try_lock() {
                 self.catch_up(&mut main);
-                main.balancer.count(event);
+                main.balancer.count(conn.alias(), kind);
                 return;
             }
         }
+        self.put_off(Event { conn: conn.alias(), kind }, queue);
+    }
+
+    #[cold]
+    fn put_off(&self, event: Event, queue: usize) {
         self.queues[queue].lock().push_back(event);
         self.filled.fetch_or(1 << queue, Ordering::Release);
+    }
+
+    /// The lock, unless it is held for longer than a pick takes.
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, Main<S>>> {
+        for _ in 0..PATIENCE {
+            match self.main.try_lock() {
+                Ok(main) => return Some(main),
+                Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            // Somebody has run out of patience already.
+            if self.filled.load(Ordering::Relaxed) != 0 {
+                break;
+            }
+            for _ in 0..SPINS {
+                core::hint::spin_loop();
+            }
+        }
+        None
     }
 
     #[inline]
@@ -440,8 +474,8 @@ impl Queue {
 
 impl<S: Scheduler> Main<S> {
     fn count_taken(&mut self) {
-        while let Some(event) = self.taken.pop_front() {
-            self.balancer.count(event);
+        while let Some(Event { conn, kind }) = self.taken.pop_front() {
+            self.balancer.count(conn, kind);
         }
         self.taken.shrink_to(KEPT);
     }
@@ -450,8 +484,7 @@ impl<S: Scheduler> Main<S> {
 impl<S: Scheduler> Balancer<S> {
     /// A stale id is of a balancer that a closure has put away.
     #[inline]
-    fn count(&mut self, event: Event) {
-        let Event { mut conn, kind } = event;
+    fn count(&mut self, mut conn: Conn, kind: Kind) {
         let _ = match kind {
             Kind::Activate => self.activate(&mut conn),
             Kind::Deactivate => self.deactivate(&mut conn),

@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use svcplane::affinity::{Affinity, Scope};
 use svcplane::backend::{BackendId, Flow};
-use svcplane::balancer::{Balancer, Conn};
+use svcplane::balancer::Balancer;
 use svcplane::net::IpFamily;
 use svcplane::plan::{Packet, Plan, ServicePortName, Verdict};
 use svcplane::sched::{Algorithm, Entry, Flags};
 use svcplane::service::TrafficPolicy;
+use svcplane::sync::{Lease, SharedBalancer};
 use svcplane::time::Instant;
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 
 type RouteKey = (ServicePortName, IpFamily, TrafficPolicy);
-type SharedBalancer = Arc<Mutex<Balancer>>;
 
 /// At most so many clients are remembered, over all Services.
 const AFFINITY_CAPACITY: usize = 1 << 20;
@@ -103,10 +103,11 @@ impl Shared {
                 let algorithm = chosen.unwrap_or(self.options.scheduler);
                 // One of its own, so that routes do not all begin alike.
                 let seed = self.seed.wrapping_add(balancers.len() as u64);
-                let new = || Arc::new(Mutex::new(Balancer::new(algorithm, seed)));
-                let mut balancer = lock(balancers.entry(key).or_insert_with(new));
-                balancer.set_algorithm(algorithm, Flags::default(), seed);
-                balancer.set_backends(backends.iter().copied(), now);
+                let new = || Balancer::new(algorithm, seed).into();
+                balancers.entry(key).or_insert_with(new).with(|balancer| {
+                    balancer.set_algorithm(algorithm, Flags::default(), seed);
+                    balancer.set_backends(backends.iter().copied(), now);
+                });
             }
         }
         let mut scopes = write(&self.scopes);
@@ -135,27 +136,21 @@ impl Shared {
             Verdict::Pass => return Err("no Service is here any more"),
         };
         let key = (route.port.name.clone(), route.port.family, route.policy);
-        let Some(balancer) = read(&self.balancers).get(&key).cloned() else {
-            return Err(NONE);
-        };
+        let balancers = read(&self.balancers);
+        let balancer = balancers.get(&key).ok_or(NONE)?;
         let scope = route.port.client_ip_affinity.and_then(|timeout| {
             let scopes = read(&self.scopes);
             scopes.get(&route.port.name).map(|&id| Scope::new(id, timeout))
         });
         let flow = Flow::new(client, packet.destination);
         let now = self.now();
-        let conn = {
-            let mut balancer = lock(&balancer);
-            match scope {
-                Some(scope) => {
-                    let mut table = lock(&self.affinity);
-                    balancer.with_affinity(&mut table, scope).pick_except(&flow, tried, now)
-                }
-                None => balancer.pick_except(&flow, tried, now),
+        let lease = match scope {
+            Some(scope) => {
+                balancer.with_affinity(&self.affinity, scope).pick_except(&flow, tried, now)
             }
+            None => balancer.pick_except(&flow, tried, now),
         };
-        let conn = conn.ok_or(NONE)?;
-        Ok(Lease { balancer, conn: Some(conn) })
+        lease.ok_or(NONE)
     }
 
     /// The backends of the routes, in the order of their names; of those to local endpoints only where connections are open.
@@ -165,16 +160,17 @@ impl Shared {
         let is_local = |key: &RouteKey| key.2 == TrafficPolicy::Local;
         routes.sort_by_key(|(key, _)| (key.0.clone(), key.1, is_local(key)));
         let counts = |(key, balancer): (RouteKey, SharedBalancer)| {
-            let balancer = lock(&balancer);
             let busy = |entry: &Entry| entry.active() > 0 || entry.inactive() > 0;
-            let listed = balancer.iter().map(|(_, entry)| (*entry, true));
-            let removed = balancer.removed().map(|(_, entry)| (*entry, false));
-            let backends: Vec<(Entry, bool)> =
-                listed.chain(removed.filter(|(entry, _)| busy(entry))).collect();
+            let (algorithm, backends) = balancer.with(|balancer| {
+                let listed = balancer.iter().map(|(_, entry)| (*entry, true));
+                let removed = balancer.removed().map(|(_, entry)| (*entry, false));
+                let removed = removed.filter(|(entry, _)| busy(entry));
+                (balancer.algorithm(), listed.chain(removed).collect::<Vec<_>>())
+            });
             let local = is_local(&key);
             let shown = backends.iter().any(|(entry, _)| !local || busy(entry));
             let route = if local { format!("{} (local)", key.0) } else { key.0.to_string() };
-            shown.then(|| Counts { route, algorithm: balancer.algorithm(), backends })
+            shown.then_some(Counts { route, algorithm, backends })
         };
         routes.into_iter().filter_map(counts).collect()
     }
@@ -198,46 +194,7 @@ impl Drop for Open {
     }
 }
 
-/// A picked connection, released when dropped.
-pub(crate) struct Lease {
-    balancer: SharedBalancer,
-    conn: Option<Conn>,
-}
-
-impl Lease {
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.conn().addr()
-    }
-
-    pub(crate) fn backend(&self) -> BackendId {
-        self.conn().backend()
-    }
-
-    pub(crate) fn activate(&mut self) {
-        if let Some(conn) = &mut self.conn {
-            // The balancer is the one that made the connection, so the id is good.
-            let _ = lock(&self.balancer).activate(conn);
-        }
-    }
-
-    fn conn(&self) -> &Conn {
-        self.conn.as_ref().expect("a lease has its connection until it is dropped")
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            let _ = lock(&self.balancer).release(conn);
-        }
-    }
-}
-
 // A panic of one connection's task leaves the data whole: every critical section is a single call.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use svcplane::net::Protocol;
 use svcplane::plan::Packet;
+use svcplane::sync::Lease;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::shared::{Lease, Shared};
+use crate::shared::Shared;
 
 /// How long the first attempts to connect may take, as kube-proxy's userspace mode had it; later ones take as
 /// long as the last.
@@ -60,7 +61,7 @@ async fn proxy(
             return;
         }
     };
-    lease.activate();
+    lease.established();
     let _ = client.set_nodelay(true);
     let _ = backend.set_nodelay(true);
     let outcome = copy_bidirectional(&mut client, &mut backend).await;

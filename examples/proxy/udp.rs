@@ -11,11 +11,12 @@ use std::time::Duration;
 use svcplane::backend::BackendId;
 use svcplane::net::Protocol;
 use svcplane::plan::{Packet, Verdict};
+use svcplane::sync::Lease;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
-use crate::shared::{Lease, Shared};
+use crate::shared::Shared;
 
 /// A client that was silent for so long is a new one.
 const IDLE: Duration = Duration::from_secs(30);

@@ -327,10 +327,10 @@ fn a_pick_sees_the_releases_that_happened_before_it() {
         let (to, from) = mpsc::sync_channel::<Lease>(0);
         let (released, seen) = mpsc::sync_channel(0);
         scope.spawn(move || {
-            from.into_iter().for_each(|lease| {
+            for lease in from {
                 drop(lease);
                 let _ = released.send(());
-            })
+            }
         });
         for n in 0..500 {
             let Some(lease) = balancer.pick(&flow(n), NOW) else {
