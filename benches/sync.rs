@@ -105,6 +105,44 @@ impl Shared for Locked {
     }
 }
 
+/// What one would write so that connections release themselves.
+#[derive(Clone)]
+struct Guarded(Arc<Mutex<Balancer>>);
+
+struct Guard {
+    balancer: Arc<Mutex<Balancer>>,
+    conn: Option<Conn>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.balancer.lock().expect("no panic").release(conn).expect("a good id");
+        }
+    }
+}
+
+impl Shared for Guarded {
+    type Conn = Guard;
+
+    fn open(&self, flow: &Flow) -> Guard {
+        let conn = self.0.lock().expect("no panic").pick(flow, NOW).expect("a backend");
+        let mut guard = Guard { balancer: Arc::clone(&self.0), conn: Some(conn) };
+        if let Some(conn) = &mut guard.conn {
+            self.0.lock().expect("no panic").activate(conn).expect("a good id");
+        }
+        guard
+    }
+
+    fn close(&self, guard: Guard) {
+        drop(guard);
+    }
+
+    fn open_connections(&self) -> usize {
+        open_connections(&self.0.lock().expect("no panic"))
+    }
+}
+
 /// How long the slowest of the threads took.
 fn run<B: Shared>(balancer: &B, threads: u32, iterations: u64) -> Duration {
     let barrier = Barrier::new(threads as usize);
@@ -150,6 +188,10 @@ fn sync(c: &mut Criterion) {
             let mutex = Locked(Arc::new(Mutex::new(balancer(algorithm))));
             group.bench_function(BenchmarkId::new(&case, "mutex"), |b| {
                 b.iter_custom(|iterations| run(&mutex, threads, iterations));
+            });
+            let guarded = Guarded(Arc::new(Mutex::new(balancer(algorithm))));
+            group.bench_function(BenchmarkId::new(&case, "mutex_guard"), |b| {
+                b.iter_custom(|iterations| run(&guarded, threads, iterations));
             });
             group.finish();
         }
