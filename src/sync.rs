@@ -47,8 +47,9 @@
 //! here panics; dropping a lease while unwinding asks no scheduler.
 //!
 //! **How far it goes.** Each connection costs one critical section for its pick and as a rule two more, whatever the number of
-//! threads, so that 64 of them together do no more than two that contend: about 7,000,000 connections a second with `rr`, 5,000,000 with `lc`
-//! (100 backends, `benches/sync.rs`, two cores of a shared AMD EPYC; one thread alone does 14,000,000 and 10,000,000). A proxy
+//! threads, so that 64 of them together cannot do more than two that contend, and what a lock costs that more threads wait for comes on top.
+//! Two do about 7,000,000 connections a second with `rr`, 5,000,000 with `lc` (100 backends, `benches/sync.rs`, two cores of a shared AMD
+//! EPYC; one thread alone does 14,000,000 and 10,000,000); with more it was reasoned, not measured. A proxy
 //! that picks for each *connection* does not come near that. One that picks for every *request* on 64 threads may: then give each
 //! worker a plain [`Balancer`] of its own, with a seed of its own. Nothing is shared then, and throughput grows with the workers, but each
 //! knows its own connections only: `rr` and the hashing algorithms choose as well as before, `lc`, `sed` and their like even out
@@ -105,7 +106,7 @@ struct Main<S> {
 struct Queue(Mutex<VecDeque<Event>>);
 
 /// So many that two threads seldom want the same one.
-const QUEUES: usize = 8;
+const QUEUES: usize = 4;
 
 /// How often a lease tries to get the lock. A queue costs more than the few tens of nanoseconds for which a pick holds it.
 const PATIENCE: u32 = 16;
