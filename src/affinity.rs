@@ -48,7 +48,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::time::Instant;
-use table::{AnyKey, Held, Keyed, Narrow, Slot, Table, Values, Wide};
+use table::{AnyKey, Held, Keyed, Narrow, Table, Values, Wide};
 
 pub use templates::{
     Persistence, StaleTemplate, Template, TemplateId, TemplateKey, Templates, VirtualAddress,
@@ -160,6 +160,7 @@ pub struct Affinity<V> {
     capacity: usize,
     /// The first instant that the table has heard of, from which it counts.
     epoch: Option<Instant>,
+    keyed: Keyed,
     narrow: Table<Narrow>,
     wide: Table<Wide>,
     values: Values<V>,
@@ -179,6 +180,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         Self {
             capacity,
             epoch: None,
+            keyed,
             narrow: Table::new(capacity, keyed),
             wide: Table::new(capacity, keyed),
             values: Values::new(keyed),
@@ -195,7 +197,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
     /// Notes where a client goes, and (re)starts its time. In a full table another client makes room.
     pub fn insert(&mut self, scope: Scope, client: SocketAddr, value: V, now: Instant) {
         let now = self.millis(now);
-        let key = AnyKey::new(&scope, client);
+        let key = AnyKey::new(&scope, client, self.keyed);
         let known = match key {
             AnyKey::Narrow(key) => self.narrow.renew(key, &scope, &value, &mut self.values, now),
             AnyKey::Wide(key) => self.wide.renew(key, &scope, &value, &mut self.values, now),
@@ -209,7 +211,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
 
     /// Forgets a client; where it went, if it was there (its time may be over).
     pub fn remove(&mut self, scope: Scope, client: SocketAddr) -> Option<V> {
-        match AnyKey::new(&scope, client) {
+        match AnyKey::new(&scope, client, self.keyed) {
             AnyKey::Narrow(key) => self.narrow.forget(key, &mut self.values),
             AnyKey::Wide(key) => self.wide.forget(key, &mut self.values),
         }
@@ -267,7 +269,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         let now = self.millis(now);
         for Exported { scope, client, value, remaining, age } in entries {
             let scope = Scope { port: client.port() != 0, ..Scope::new(scope, remaining) };
-            let key = AnyKey::new(&scope, client);
+            let key = AnyKey::new(&scope, client, self.keyed);
             let known = match key {
                 AnyKey::Narrow(key) => self.narrow.knows(key, &value, &self.values),
                 AnyKey::Wide(key) => self.wide.knows(key, &value, &self.values),
@@ -292,7 +294,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
     ) -> Option<&V> {
         let now = self.millis(now);
         let values = &mut self.values;
-        let number = match AnyKey::new(&scope, client) {
+        let number = match AnyKey::new(&scope, client, self.keyed) {
             AnyKey::Narrow(key) => self.narrow.honour(key, &scope, values, now, good, renew),
             AnyKey::Wide(key) => self.wide.honour(key, &scope, values, now, good, renew),
         };
@@ -308,7 +310,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
     ) -> impl Iterator<Item = (&V, Instant)> {
         let (millis, epoch) = (self.millis(now), self.epoch.unwrap_or(now));
         let values = &self.values;
-        let (narrow, wide) = match AnyKey::new(&scope, client) {
+        let (narrow, wide) = match AnyKey::new(&scope, client, self.keyed) {
             AnyKey::Narrow(key) => (Some(self.narrow.all(key)), None),
             AnyKey::Wide(key) => (None, Some(self.wide.all(key))),
         };
@@ -333,8 +335,8 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         }
         let Some(number) = self.values.take(value) else { return };
         match key {
-            AnyKey::Narrow(key) => self.narrow.insert(Slot::new(key, number, since, deadline)),
-            AnyKey::Wide(key) => self.wide.insert(Slot::new(key, number, since, deadline)),
+            AnyKey::Narrow(key) => self.narrow.insert(key, number, since, deadline),
+            AnyKey::Wide(key) => self.wide.insert(key, number, since, deadline),
         }
     }
 

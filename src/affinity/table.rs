@@ -9,9 +9,9 @@ use siphasher::sip::SipHasher13;
 
 use super::{Mode, Scope, seconds};
 
-/// Half of a hash table's growth of so many slots is what a call may have to wait for. An average segment of a full table
-/// has 3,300 of the 3,584 for which 4,096 slots are enough.
-const SEGMENT: usize = 3_300;
+/// A call may have to wait until so many slots are moved. An average segment of a full table has 3,100 of the 3,584 for which 4,096 slots are
+/// enough: fewer would waste space, more would leave too little for the traces of removed ones.
+const SEGMENT: usize = 3_100;
 
 /// How many slots are compared for one to make room.
 const SAMPLE: usize = 16;
@@ -39,35 +39,54 @@ pub(super) struct Wide {
     port: u16,
 }
 
+/// A key with its hash, which is reckoned once in a call.
+#[derive(Clone, Copy)]
+pub(super) struct Hashed<K> {
+    pub(super) key: K,
+    hash: u64,
+}
+
+impl<K: Key> Hashed<K> {
+    #[inline]
+    fn new(key: K, keyed: Keyed) -> Self {
+        Self { key, hash: key.hash_with(keyed) }
+    }
+}
+
 /// The key of a client: the first where that is enough.
 #[derive(Clone, Copy)]
 pub(super) enum AnyKey {
-    Narrow(Narrow),
-    Wide(Wide),
+    Narrow(Hashed<Narrow>),
+    Wide(Hashed<Wide>),
 }
 
 impl AnyKey {
     /// Of a client under a scope's prefix; an IPv4-mapped one is its IPv4 address.
-    pub(super) fn new(scope: &Scope, client: SocketAddr) -> Self {
-        let port = if scope.port { client.port() } else { 0 };
-        let masked = |ip: u128, bits: u32, prefix: u8| {
-            let host = bits.saturating_sub(prefix.into());
-            ip.checked_shr(host).and_then(|ip| ip.checked_shl(host)).unwrap_or(0)
-        };
-        let words = |ip: u128| [96, 64, 32, 0].map(|shift| word(ip, shift));
+    #[inline]
+    pub(super) fn new(scope: &Scope, client: SocketAddr, keyed: Keyed) -> Self {
         match client.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let ip = masked(u32::from(ip).into(), 32, scope.v4_prefix);
-                if scope.port {
-                    let client = words(0xffff << 32 | ip);
-                    return Self::Wide(Wide { scope: scope.id, client, port });
-                }
-                Self::Narrow(Narrow { scope: scope.id, client: word(ip, 0) })
+            IpAddr::V4(ip) if !scope.port => {
+                let host = 32_u32.saturating_sub(scope.v4_prefix.into());
+                let mask = u32::MAX.checked_shl(host).unwrap_or(0);
+                let key = Narrow { scope: scope.id, client: u32::from(ip) & mask };
+                Self::Narrow(Hashed::new(key, keyed))
             }
-            IpAddr::V6(ip) => {
-                let client = words(masked(ip.into(), 128, scope.v6_prefix));
-                Self::Wide(Wide { scope: scope.id, client, port })
-            }
+            ip => Self::Wide(Hashed::new(Wide::new(scope, ip, client.port()), keyed)),
+        }
+    }
+}
+
+impl Wide {
+    fn new(scope: &Scope, ip: IpAddr, port: u16) -> Self {
+        let (ip, host) = match ip {
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped(), 32_u32.saturating_sub(scope.v4_prefix.into())),
+            IpAddr::V6(ip) => (ip, 128_u32.saturating_sub(scope.v6_prefix.into())),
+        };
+        let ip = u128::from(ip) & u128::MAX.checked_shl(host).unwrap_or(0);
+        Self {
+            scope: scope.id,
+            client: [96, 64, 32, 0].map(|shift| word(ip, shift)),
+            port: if scope.port { port } else { 0 },
         }
     }
 }
@@ -77,6 +96,7 @@ fn word(ip: u128, shift: u32) -> u32 {
 }
 
 impl Key for Narrow {
+    #[inline]
     fn hash_with(self, keyed: Keyed) -> u64 {
         let mut hasher = keyed.build_hasher();
         hasher.write_u64(u64::from(self.scope) << 32 | u64::from(self.client));
@@ -89,6 +109,7 @@ impl Key for Narrow {
 }
 
 impl Key for Wide {
+    #[inline]
     fn hash_with(self, keyed: Keyed) -> u64 {
         let mut hasher = keyed.build_hasher();
         let Self { scope, client: [a, b, c, d], port } = self;
@@ -131,7 +152,7 @@ pub(super) struct Held {
 const LAST: u64 = (1 << 40) - 1;
 
 impl<K> Slot<K> {
-    pub(super) fn new(key: K, value: u32, since: u32, deadline: u64) -> Self {
+    fn new(key: K, value: u32, since: u32, deadline: u64) -> Self {
         let [a, b, c, _] = value.to_le_bytes();
         let mut slot = Self { key, deadline: [0; 5], value: [a, b, c], since };
         slot.set_deadline(deadline);
@@ -170,6 +191,7 @@ pub(super) struct Keyed(pub(super) u64, pub(super) u64);
 impl BuildHasher for Keyed {
     type Hasher = SipHasher13;
 
+    #[inline]
     fn build_hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.0, self.1)
     }
@@ -215,15 +237,16 @@ impl<K: Key> Table<K> {
         self.len
     }
 
-    /// The segment of a hash: by bits that its hash table looks at least.
+    /// The segment of a hash: by bits that do not matter within it.
+    #[inline]
     fn segment(&self, hash: u64) -> usize {
         let part = ((hash >> 24 & 0xffff_ffff) * self.count as u64) >> 32;
         usize::try_from(part).unwrap_or(0)
     }
 
     #[inline]
-    fn find(&self, key: K, value: impl Fn(u32) -> bool) -> Option<At> {
-        let hash = key.hash_with(self.keyed);
+    fn find(&self, key: Hashed<K>, value: impl Fn(u32) -> bool) -> Option<At> {
+        let Hashed { key, hash } = key;
         let segment = self.segment(hash);
         let same = |slot: &Slot<K>| slot.key == key && value(slot.value());
         let bucket = self.segments.get(segment)?.slots.find_bucket_index(hash, same)?;
@@ -234,7 +257,7 @@ impl<K: Key> Table<K> {
     #[inline]
     pub(super) fn honour<V: Clone + Eq + Hash>(
         &mut self,
-        key: K,
+        key: Hashed<K>,
         scope: &Scope,
         values: &mut Values<V>,
         now: u64,
@@ -260,7 +283,7 @@ impl<K: Key> Table<K> {
     /// Restarts the time of a client that is there, going to a value from now on; false if it is not there.
     pub(super) fn renew<V: Clone + Eq + Hash>(
         &mut self,
-        key: K,
+        key: Hashed<K>,
         scope: &Scope,
         value: &V,
         values: &mut Values<V>,
@@ -287,7 +310,7 @@ impl<K: Key> Table<K> {
     /// Whether a client is noted to go to a value.
     pub(super) fn knows<V: Clone + Eq + Hash>(
         &self,
-        key: K,
+        key: Hashed<K>,
         value: &V,
         values: &Values<V>,
     ) -> bool {
@@ -295,8 +318,7 @@ impl<K: Key> Table<K> {
     }
 
     /// What is held of a client.
-    pub(super) fn all(&self, key: K) -> impl Iterator<Item = Held> {
-        let hash = key.hash_with(self.keyed);
+    pub(super) fn all(&self, Hashed { key, hash }: Hashed<K>) -> impl Iterator<Item = Held> {
         let slots =
             self.segments.get(self.segment(hash)).map(|segment| segment.slots.iter_hash(hash));
         slots.into_iter().flatten().filter(move |slot| slot.key == key).map(Slot::held)
@@ -305,7 +327,7 @@ impl<K: Key> Table<K> {
     /// Drops all that is held of a client.
     pub(super) fn forget<V: Clone + Eq + Hash>(
         &mut self,
-        key: K,
+        key: Hashed<K>,
         values: &mut Values<V>,
     ) -> Option<V> {
         let mut gone = None;
@@ -323,14 +345,20 @@ impl<K: Key> Table<K> {
     }
 
     /// Adds a slot whose key and value are not there.
-    pub(super) fn insert(&mut self, slot: Slot<K>) {
+    pub(super) fn insert(&mut self, key: Hashed<K>, value: u32, since: u32, deadline: u64) {
         if self.segments.is_empty() {
             let new = || Segment { slots: HashTable::new(), hand: 0 };
             self.segments.resize_with(self.count, new);
         }
-        let (keyed, hash) = (self.keyed, slot.key.hash_with(self.keyed));
-        let segment = self.segment(hash);
-        self.segments[segment].slots.insert_unique(hash, slot, |slot| slot.key.hash_with(keyed));
+        let Hashed { key, hash } = key;
+        let (keyed, segment) = (self.keyed, self.segment(hash));
+        let slot = Slot::new(key, value, since, deadline);
+        let hash_of = |slot: &Slot<K>| slot.key.hash_with(keyed);
+        let slots = &mut self.segments[segment].slots;
+        if slots.len() == slots.capacity() {
+            tidy(slots, hash_of);
+        }
+        slots.insert_unique(hash, slot, hash_of);
         self.len += 1;
     }
 
@@ -342,8 +370,8 @@ impl<K: Key> Table<K> {
     }
 
     /// Drops one to make room for a key, or for any: of some of a segment the one whose time is over first. The number of its value.
-    pub(super) fn evict(&mut self, key: Option<K>) -> Option<u32> {
-        let first = key.map_or(0, |key| self.segment(key.hash_with(self.keyed)));
+    pub(super) fn evict(&mut self, key: Option<Hashed<K>>) -> Option<u32> {
+        let first = key.map_or(0, |key| self.segment(key.hash));
         let mut nearest = (first..self.segments.len()).chain(0..first);
         let segment = nearest
             .find(|&at| self.segments.get(at).is_some_and(|segment| !segment.slots.is_empty()))?;
@@ -395,6 +423,19 @@ impl<K: Key> Table<K> {
     pub(super) fn bytes(&self) -> usize {
         let slots: usize = self.segments.iter().map(|one| one.slots.allocation_size()).sum();
         slots + self.segments.capacity() * size_of::<Segment<K>>()
+    }
+}
+
+/// Removed slots leave traces that use a segment up, and the hash table would then double, for good. It is built anew in its size instead, if
+/// a sixteenth of it is free then: with less, that would be too often.
+fn tidy<T>(slots: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
+    let most = slots.num_buckets() / 8 * 7;
+    if slots.len() + most / 16 < most {
+        let mut tidied = HashTable::with_capacity(most);
+        for slot in slots.drain() {
+            tidied.insert_unique(hash_of(&slot), slot, &hash_of);
+        }
+        *slots = tidied;
     }
 }
 

@@ -388,3 +388,15 @@ fn a_great_table_is_bounded_and_keeps_what_is_newest() {
     );
     assert!(table.lookup(scope, end(1 << 24 | (5 * CAPACITY - 1)), now).is_none());
 }
+
+#[test]
+fn a_full_table_stays_as_big_while_clients_come_and_go() {
+    let mut table = Affinity::new(20_000, 7);
+    let scope = Scope::new(1, Duration::from_secs(10_800));
+    for n in 0..200_000_u32 {
+        let client = SocketAddr::from((n.to_be_bytes(), 40_000));
+        table.insert(scope, client, 80, Instant::ZERO);
+    }
+    assert_eq!(table.len(), 20_000);
+    assert!(table.bytes() <= 32 * 20_000, "{} bytes", table.bytes());
+}
