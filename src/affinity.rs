@@ -59,8 +59,9 @@ pub use templates::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     pub(crate) id: u32,
-    timeout: Duration,
-    limit: Option<Duration>,
+    /// In milliseconds, as the limit.
+    timeout: u64,
+    limit: Option<u64>,
     v4_prefix: u8,
     v6_prefix: u8,
     port: bool,
@@ -83,11 +84,11 @@ pub enum Mode {
 
 impl Scope {
     /// A scope by a number that the caller gives to each service port, service or group. An entry lasts
-    /// `timeout` from its last insertion.
+    /// `timeout`, in whole milliseconds, from its last insertion.
     pub const fn new(id: u32, timeout: Duration) -> Self {
         Self {
             id,
-            timeout,
+            timeout: whole_millis(timeout),
             limit: None,
             v4_prefix: 32,
             v6_prefix: 128,
@@ -100,7 +101,7 @@ impl Scope {
     /// No entry lasts longer than this from its first insertion on, to the second.
     #[must_use]
     pub const fn with_limit(self, limit: Duration) -> Self {
-        Self { limit: Some(limit), ..self }
+        Self { limit: Some(whole_millis(limit)), ..self }
     }
 
     /// Clients are the networks of these prefix lengths, of IPv4 and of IPv6; more bits than an address has are all of them. Defaults to
@@ -192,6 +193,11 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
     /// IPv4-mapped client is its IPv4 address.
     pub fn lookup(&mut self, scope: Scope, client: SocketAddr, now: Instant) -> Option<&V> {
         self.honour(scope, client, now, |_| true, false)
+    }
+
+    /// The same, and its time starts anew, as for a new connection that goes there.
+    pub fn renew(&mut self, scope: Scope, client: SocketAddr, now: Instant) -> Option<&V> {
+        self.honour(scope, client, now, |_| true, true)
     }
 
     /// Notes where a client goes, and (re)starts its time. In a full table another client makes room.
@@ -317,7 +323,8 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         let slots = narrow.into_iter().flatten().chain(wide.into_iter().flatten());
         slots.filter(move |slot| slot.deadline > millis).filter_map(move |slot| {
             let noted = Duration::from_millis(slot.deadline.saturating_sub(BEFORE));
-            Some((values.get(slot.value)?, epoch + noted.saturating_sub(scope.timeout)))
+            let since = noted.saturating_sub(Duration::from_millis(scope.timeout));
+            Some((values.get(slot.value)?, epoch + since))
         })
     }
 
@@ -378,11 +385,14 @@ fn seconds(millis: u64) -> u32 {
 impl Scope {
     /// When an entry ends that was first noted in one second and last in one millisecond.
     fn deadline(&self, since: u32, now: u64) -> u64 {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let idle = now.saturating_add(millis(self.timeout));
-        let limit = self.limit.map(|limit| (u64::from(since) * 1000).saturating_add(millis(limit)));
+        let idle = now.saturating_add(self.timeout);
+        let limit = self.limit.map(|limit| (u64::from(since) * 1000).saturating_add(limit));
         idle.min(limit.unwrap_or(u64::MAX))
     }
+}
+
+const fn whole_millis(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis() as u64)
 }
 
 impl<V> fmt::Debug for Affinity<V> {

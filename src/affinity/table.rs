@@ -218,8 +218,6 @@ pub(super) struct Table<K> {
 #[derive(Clone)]
 struct Segment<K> {
     slots: HashTable<Slot<K>>,
-    /// Where the next search for one to make room goes on.
-    hand: usize,
 }
 
 impl<K: Key> Table<K> {
@@ -347,7 +345,7 @@ impl<K: Key> Table<K> {
     /// Adds a slot whose key and value are not there.
     pub(super) fn insert(&mut self, key: Hashed<K>, value: u32, since: u32, deadline: u64) {
         if self.segments.is_empty() {
-            let new = || Segment { slots: HashTable::new(), hand: 0 };
+            let new = || Segment { slots: HashTable::new() };
             self.segments.resize_with(self.count, new);
         }
         let Hashed { key, hash } = key;
@@ -375,13 +373,14 @@ impl<K: Key> Table<K> {
         let mut nearest = (first..self.segments.len()).chain(0..first);
         let segment = nearest
             .find(|&at| self.segments.get(at).is_some_and(|segment| !segment.slots.is_empty()))?;
-        let Segment { slots, hand } = &mut self.segments[segment];
-        let from = *hand % slots.num_buckets();
+        let slots = &self.segments[segment].slots;
+        // Near where the key will be: what is looked at here is not looked for in memory again then.
+        let own = key.map_or(0, |key| usize::try_from(key.hash & 0xffff).unwrap_or(0));
+        let from = own % slots.num_buckets();
         let around = (from..slots.num_buckets()).chain(0..from);
         let occupied =
             around.filter_map(|bucket| Some((bucket, slots.get_bucket(bucket)?.deadline())));
-        let sample = occupied.take(SAMPLE).inspect(|(bucket, _)| *hand = bucket + 1);
-        let (bucket, _) = sample.min_by_key(|(_, deadline)| *deadline)?;
+        let (bucket, _) = occupied.take(SAMPLE).min_by_key(|(_, deadline)| *deadline)?;
         self.remove(At { segment, bucket })
     }
 

@@ -36,6 +36,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Op {
     Lookup(u32, u8),
+    Renew(u32, u8),
     Insert(u32, u8, u64),
     Remove(u32, u8),
     Sweep(usize),
@@ -48,6 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
     let (scope, client) = (0_u32..4, 0_u8..40);
     prop_oneof![
         4 => (scope.clone(), client.clone()).prop_map(|(s, c)| Op::Lookup(s, c)),
+        3 => (scope.clone(), client.clone()).prop_map(|(s, c)| Op::Renew(s, c)),
         6 => (scope.clone(), client.clone(), 0_u64..9).prop_map(|(s, c, v)| Op::Insert(s, c, v)),
         1 => (scope, client).prop_map(|(s, c)| Op::Remove(s, c)),
         1 => (0_usize..40).prop_map(Op::Sweep),
@@ -66,6 +68,11 @@ fn scope(id: u32) -> Scope {
         3 => scope.with_prefixes(30, 126).with_port(),
         _ => scope,
     }
+}
+
+fn deadline(id: u32, since: Instant, now: Instant) -> Instant {
+    let idle = now + Duration::from_secs([10, 60, 7, 20][id as usize]);
+    if id == 2 { idle.min(since + LIMIT) } else { idle }
 }
 
 const LIMIT: Duration = Duration::from_secs(25);
@@ -108,17 +115,21 @@ proptest! {
                     let found = table.lookup(scope(s), end(c), at).copied();
                     prop_assert_eq!(found, model.live(seen(s, c), now));
                 }
+                Op::Renew(s, c) => {
+                    let found = table.renew(scope(s), end(c), at).copied();
+                    prop_assert_eq!(found, model.live(seen(s, c), now));
+                    if found.is_some() {
+                        let known = model.0.get_mut(&seen(s, c)).expect("it is live");
+                        known.deadline = deadline(s, known.since, now);
+                    }
+                }
                 Op::Insert(s, c, value) => {
                     let full = table.len() == capacity;
                     table.insert(scope(s), end(c), value, at);
                     let key = seen(s, c);
                     let earlier = model.0.get(&key).filter(|known| known.deadline > now);
                     let since = earlier.map_or(now, |known| known.since);
-                    let timeout = [10, 60, 7, 20][s as usize];
-                    let mut deadline = now + Duration::from_secs(timeout);
-                    if s == 2 {
-                        deadline = deadline.min(since + LIMIT);
-                    }
+                    let deadline = deadline(s, since, now);
                     let known = earlier.is_some();
                     model.0.insert(key, Known { value, since, deadline });
                     // At most one makes room: of so few all are compared, and none would end before it.
