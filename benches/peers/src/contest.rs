@@ -6,6 +6,8 @@ use std::future::Future;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::pin;
+#[cfg(feature = "pingora")]
+use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -43,12 +45,57 @@ impl<F: FnMut(SocketAddrV4) -> SocketAddr> Side for Asked<F> {
     }
 }
 
-fn asked(choose: impl FnMut(SocketAddrV4) -> SocketAddr + 'static) -> Box<dyn Side> {
+fn asked<F: FnMut(SocketAddrV4) -> SocketAddr>(choose: F) -> Asked<F> {
     let clients = std::array::from_fn(|n| {
         let host = u32::try_from(n * 40_503).expect("a small number");
         SocketAddrV4::new(Ipv4Addr::from_bits(0x6440_0000 + host), 40_000)
     });
-    Box::new(Asked { clients: Box::new(clients), next: 0, choose })
+    Asked { clients: Box::new(clients), next: 0, choose }
+}
+
+/// Several threads that are asked at once, each with something of its own that chooses, and is made and dropped untimed.
+#[cfg(feature = "pingora")]
+struct Threads<F, C> {
+    threads: u32,
+    start: F,
+    /// Who answers when no time is taken.
+    alone: Option<Asked<C>>,
+}
+
+#[cfg(feature = "pingora")]
+impl<F, C> Side for Threads<F, C>
+where
+    F: Fn() -> C + Sync,
+    C: FnMut(SocketAddrV4) -> SocketAddr,
+{
+    fn answer(&mut self) -> SocketAddr {
+        self.alone.get_or_insert_with(|| asked((self.start)())).answer()
+    }
+
+    /// From the first start to the last end.
+    fn time(&mut self, operations: u32) -> Duration {
+        self.alone = None;
+        let start = &self.start;
+        let barrier = Barrier::new(self.threads as usize);
+        let share = operations.div_ceil(self.threads);
+        let work = || {
+            let mut side = asked(start());
+            barrier.wait();
+            let began = Instant::now();
+            for _ in 0..share {
+                black_box(side.answer());
+            }
+            (began, Instant::now())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(work)).collect();
+            let times = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+            let (began, ended) = times
+                .reduce(|(began, ended), (b, e)| (began.min(b), ended.max(e)))
+                .expect("a thread");
+            ended - began
+        })
+    }
 }
 
 pub(crate) struct Contest {
@@ -70,7 +117,27 @@ impl Contest {
         (our_name, ours): (&'static str, impl FnMut(SocketAddrV4) -> SocketAddr + 'static),
         (peer_name, peer): (&'static str, impl FnMut(SocketAddrV4) -> SocketAddr + 'static),
     ) -> Self {
-        let (ours, peer) = ((our_name, asked(ours)), (peer_name, asked(peer)));
+        let ours: Box<dyn Side> = Box::new(asked(ours));
+        let peer: Box<dyn Side> = Box::new(asked(peer));
+        let (ours, peer) = ((our_name, ours), (peer_name, peer));
+        Self { backends: backends.to_vec(), rebuilds: false, ours, peer }
+    }
+
+    /// The two are called in each of the threads, for what gets one client a call there.
+    #[cfg(feature = "pingora")]
+    pub(crate) fn of_threads<C, D>(
+        threads: u32,
+        backends: &[SocketAddr],
+        (our_name, ours): (&'static str, impl Fn() -> C + Sync + 'static),
+        (peer_name, peer): (&'static str, impl Fn() -> D + Sync + 'static),
+    ) -> Self
+    where
+        C: FnMut(SocketAddrV4) -> SocketAddr + 'static,
+        D: FnMut(SocketAddrV4) -> SocketAddr + 'static,
+    {
+        let ours: Box<dyn Side> = Box::new(Threads { threads, start: ours, alone: None });
+        let peer: Box<dyn Side> = Box::new(Threads { threads, start: peer, alone: None });
+        let (ours, peer) = ((our_name, ours), (peer_name, peer));
         Self { backends: backends.to_vec(), rebuilds: false, ours, peer }
     }
 

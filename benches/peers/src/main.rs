@@ -10,13 +10,18 @@
 //! so that what else the machine does meets both. The times are medians over the rounds. The ratio is the peer's time by
 //! svcplane's in the same round, median and quartiles: above 1, svcplane is faster; where the quartiles are far apart, the
 //! machine was not quiet. The first line is what asking costs: a list walked by both sides, whose ratio should be 1. One thread,
-//! as cargo's release profile has it, without link-time optimization; nothing is said of contention.
+//! unless the line names a number of them. Built as cargo's release profile has it, without link-time optimization.
 //!
 //! No two of these crates do the same, and a ratio is worth what these lines leave of it:
 //!
 //! * **svcplane** counts: a pick makes a connection that is released, and what the algorithm needs to know of it is kept up to date.
 //!   Weights, thresholds, suspension and backends that come and go are looked after in each pick. It takes `&mut self`, so
 //!   threads have to share it behind a lock; the lines with "Mutex" take an uncontended one in each call.
+//! * The lines with "threads" are svcplane's `SharedBalancer`, a clone for each thread, beside one pingora `LoadBalancer` in an `Arc`. Ours
+//!   counts and releases: an operation is a pick, its `established`, and the drop of one at random of the 256 connections that the thread
+//!   holds, three times a lock that all threads want. pingora's is `select`, which does none of this. The threads start at a
+//!   barrier and divide the operations; the time is from the first start to the last end, by the operations of all
+//!   threads: with two it would at best be half of what it is with one.
 //! * **pingora**'s `LoadBalancer::select` counts nothing, has no thresholds and takes `&self`: any thread may call it, and updates swap
 //!   what it reads. It asks after the backend's health by a hash of it, notes it among those seen, and returns a clone. "the
 //!   selection alone" is the algorithm without that, which is less than a user gets. Its weighted round robin gives a backend all

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use svcplane::backend::{Backend, Flow};
 use svcplane::balancer::{Balancer, Conn};
 use svcplane::sched::Algorithm;
+#[cfg(feature = "pingora")]
+use svcplane::sync::{Lease, SharedBalancer};
 use svcplane::time::Instant;
 
 pub(crate) const NOW: Instant = Instant::ZERO;
@@ -28,9 +30,33 @@ pub(crate) fn balancer(algorithm: Algorithm, backends: &[SocketAddr], weighted: 
 }
 
 pub(crate) fn pick(balancer: &mut Balancer, client: SocketAddrV4) -> Conn {
+    balancer.pick(&flow(client), NOW).expect("a backend")
+}
+
+fn flow(client: SocketAddrV4) -> Flow {
     const DESTINATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80);
-    let flow = Flow::new(client.into(), DESTINATION.into());
-    balancer.pick(&flow, NOW).expect("a backend")
+    Flow::new(client.into(), DESTINATION.into())
+}
+
+/// One thread's use of a shared balancer: each call opens a connection and closes another at random.
+#[cfg(feature = "pingora")]
+pub(crate) fn hold(balancer: SharedBalancer) -> impl FnMut(SocketAddrV4) -> SocketAddr + use<> {
+    const HELD: usize = 256;
+    let open = move |client| {
+        let mut lease = balancer.pick(&flow(client), NOW).expect("a backend");
+        lease.established();
+        lease
+    };
+    let first = SocketAddrV4::new(Ipv4Addr::new(100, 64, 0, 1), 40_000);
+    let mut held: Vec<Lease> = (0..HELD).map(|_| open(first)).collect();
+    let mut random = 1_u64;
+    move |client| {
+        let lease = open(client);
+        let addr = lease.addr();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        held[usize::from(random.to_be_bytes()[0]) % HELD] = lease;
+        addr
+    }
 }
 
 pub(crate) fn pick_release(balancer: &mut Balancer, client: SocketAddrV4) -> SocketAddr {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pingora_load_balancing::discovery::Static;
@@ -11,10 +12,13 @@ use pingora_load_balancing::selection::{
 use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 use svcplane::balancer::Balancer;
 use svcplane::sched::Algorithm;
+use svcplane::sync::SharedBalancer;
 
 use crate::Prepare;
 use crate::contest::{Contest, at_once};
-use crate::ours::{Change, Victims, backends, balancer, one_changes, pick, pick_release, weight};
+use crate::ours::{
+    Change, Victims, backends, balancer, hold, one_changes, pick, pick_release, weight,
+};
 
 /// More than it ever needs here: the first choice is healthy.
 const MAX_ITERATIONS: usize = 256;
@@ -30,6 +34,28 @@ pub(crate) fn contests() -> Vec<Prepare> {
         contests.push(Box::new(move || lots(n)));
         contests.push(Box::new(move || weighted_lots(n)));
     }
+    contests.push(Box::new(|| {
+        threads::<RoundRobin>(
+            1,
+            Algorithm::RoundRobin,
+            "rr, 1 thread",
+            "pingora RoundRobin, 1 thread",
+        )
+    }));
+    contests.push(Box::new(|| {
+        threads::<RoundRobin>(
+            2,
+            Algorithm::RoundRobin,
+            "rr, 2 threads",
+            "pingora RoundRobin, 2 threads",
+        )
+    }));
+    contests.push(Box::new(|| {
+        threads::<Random>(1, Algorithm::Random, "random, 1 thread", "pingora Random, 1 thread")
+    }));
+    contests.push(Box::new(|| {
+        threads::<Random>(2, Algorithm::Random, "random, 2 threads", "pingora Random, 2 threads")
+    }));
     // `sh` has 256 slots.
     for n in [3, 100] {
         contests.push(Box::new(move || hash(n)));
@@ -102,6 +128,23 @@ fn weighted_lots(n: u32) -> Contest {
     Contest::new(&backends, ("wrandom, weights 1 to 5", ours), ("pingora Random, weighted", peer))
 }
 
+fn threads<S>(
+    threads: u32,
+    algorithm: Algorithm,
+    our_name: &'static str,
+    peer_name: &'static str,
+) -> Contest
+where
+    S: BackendSelection<Iter: BackendIter> + Send + Sync + 'static,
+{
+    let backends = backends(100);
+    let ours = SharedBalancer::new(balancer(algorithm, &backends, false));
+    let ours = move || hold(ours.clone());
+    let peer = Arc::new(load_balancer::<S>(&backends, false));
+    let peer = move || selecting(Arc::clone(&peer));
+    Contest::of_threads(threads, &backends, (our_name, ours), (peer_name, peer))
+}
+
 fn hash(n: u32) -> Contest {
     let backends = backends(n);
     let ours = ours(Algorithm::SourceHashing, &backends, false);
@@ -156,9 +199,25 @@ fn select<S>(
 where
     S: BackendSelection<Iter: BackendIter> + 'static,
 {
+    selecting(Box::new(load_balancer::<S>(backends, weighted)))
+}
+
+fn load_balancer<S>(backends: &[SocketAddr], weighted: bool) -> LoadBalancer<S>
+where
+    S: BackendSelection<Iter: BackendIter> + 'static,
+{
     let discovery = Static::new(set(backends, weighted));
     let balancer = LoadBalancer::<S>::from_backends(Backends::new(discovery));
     at_once(balancer.update()).expect("a list is discovered without an error");
+    balancer
+}
+
+fn selecting<S>(
+    balancer: impl Deref<Target = LoadBalancer<S>>,
+) -> impl FnMut(SocketAddrV4) -> SocketAddr
+where
+    S: BackendSelection<Iter: BackendIter> + 'static,
+{
     move |client| {
         let backend = balancer.select(&client.ip().octets(), MAX_ITERATIONS).expect("a backend");
         address(&backend)
