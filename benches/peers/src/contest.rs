@@ -56,7 +56,7 @@ fn asked<F: FnMut(SocketAddrV4) -> SocketAddr>(choose: F) -> Asked<F> {
 /// Several threads that are asked at once, each with something of its own that chooses, and is made and dropped untimed.
 #[cfg(feature = "pingora")]
 struct Threads<F, C> {
-    threads: u32,
+    count: u32,
     start: F,
     /// Who answers when no time is taken.
     alone: Option<Asked<C>>,
@@ -76,8 +76,8 @@ where
     fn time(&mut self, operations: u32) -> Duration {
         self.alone = None;
         let start = &self.start;
-        let barrier = Barrier::new(self.threads as usize);
-        let share = operations.div_ceil(self.threads);
+        let barrier = Barrier::new(self.count as usize);
+        let share = operations.div_ceil(self.count);
         let work = || {
             let mut side = asked(start());
             barrier.wait();
@@ -88,7 +88,7 @@ where
             (began, Instant::now())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..self.count).map(|_| scope.spawn(work)).collect();
             let times = threads.into_iter().map(|thread| thread.join().expect("no panic"));
             let (began, ended) = times
                 .reduce(|(began, ended), (b, e)| (began.min(b), ended.max(e)))
@@ -135,8 +135,8 @@ impl Contest {
         C: FnMut(SocketAddrV4) -> SocketAddr + 'static,
         D: FnMut(SocketAddrV4) -> SocketAddr + 'static,
     {
-        let ours: Box<dyn Side> = Box::new(Threads { threads, start: ours, alone: None });
-        let peer: Box<dyn Side> = Box::new(Threads { threads, start: peer, alone: None });
+        let ours: Box<dyn Side> = Box::new(Threads { count: threads, start: ours, alone: None });
+        let peer: Box<dyn Side> = Box::new(Threads { count: threads, start: peer, alone: None });
         let (ours, peer) = ((our_name, ours), (peer_name, peer));
         Self { backends: backends.to_vec(), rebuilds: false, ours, peer }
     }

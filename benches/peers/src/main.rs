@@ -17,7 +17,7 @@
 //! * **svcplane** counts: a pick makes a connection that is released, and what the algorithm needs to know of it is kept up to date.
 //!   Weights, thresholds, suspension and backends that come and go are looked after in each pick. It takes `&mut self`, so
 //!   threads have to share it behind a lock; the lines with "Mutex" take an uncontended one in each call.
-//! * The lines with "threads" are svcplane's `SharedBalancer`, a clone for each thread, beside one pingora `LoadBalancer` in an `Arc`. Ours
+//! * The lines with "thread" or "threads" are svcplane's `SharedBalancer`, a clone for each thread, beside one pingora `LoadBalancer` in an `Arc`. Ours
 //!   counts and releases: an operation is a pick, its `established`, and the drop of one at random of the 256 connections that the thread
 //!   holds, three times a lock that all threads want. pingora's is `select`, which does none of this. The threads start at a
 //!   barrier and divide the operations; the time is from the first start to the last end, by the operations of all
