@@ -411,3 +411,72 @@ fn a_full_table_stays_as_big_while_clients_come_and_go() {
     assert_eq!(table.len(), 20_000);
     assert!(table.bytes() <= 32 * 20_000, "{} bytes", table.bytes());
 }
+
+fn change() -> impl Strategy<Value = (u8, u8, u32)> {
+    (0_u8..8, 1_u8..6, 0_u32..3)
+}
+
+proptest! {
+    /// Whatever happens to backends, a pick goes to one that may take it, and from then on the client is noted there: what it was told
+    /// before is honoured once too often at no time.
+    #[test]
+    fn a_pin_never_outlives_its_backend(changes in prop::collection::vec(change(), 1..200)) {
+        let mut setting = Setting::new();
+        let scope = Scope::new(0, TIMEOUT);
+        for (kind, n, weight) in changes {
+            setting.now += Duration::from_secs(1);
+            let (id, now) = (setting.balancer.find(backend(n)), setting.now);
+            match (kind, id) {
+                (0, Some(id)) => drop(setting.balancer.remove(id, now)),
+                (1, _) => drop(setting.balancer.add(Backend::new(backend(n)), now)),
+                (2, Some(id)) => drop(setting.balancer.edit(id, |b| b.with_weight(weight))),
+                (3, Some(id)) => {
+                    setting.balancer.suspend(id, now + Duration::from_secs(3)).expect("known");
+                }
+                _ => {
+                    let usable = |entry: &svcplane::sched::Entry| entry.usable();
+                    setting.balancer.expire(now);
+                    let any = setting.balancer.iter().any(|(_, entry)| usable(entry));
+                    let before = setting.table.clone().lookup(scope, end_of(n), now).copied();
+                    let picked = home(&mut setting, scope, n);
+                    prop_assert_eq!(picked.is_some(), any);
+                    let Some(picked) = picked else { continue };
+                    let entry = setting.balancer.iter().find(|(_, entry)| entry.addr() == picked);
+                    prop_assert!(entry.is_some_and(|(_, entry)| usable(entry)), "{picked}");
+                    let noted = setting.table.lookup(scope, end_of(n), now).copied();
+                    prop_assert_eq!(noted, Some(picked));
+                    // Who can stay stays.
+                    let stays = before.and_then(|addr| {
+                        setting.balancer.iter().find(|(_, entry)| entry.addr() == addr && usable(entry))
+                    });
+                    prop_assert!(stays.is_none() || before == Some(picked));
+                }
+            }
+        }
+    }
+
+    /// The same calls make the same table, down to the order of what it exports.
+    #[test]
+    fn tables_fed_alike_are_alike(ops in prop::collection::vec(op(), 1..300)) {
+        let run = || {
+            let (mut table, mut now) = (Affinity::new(20, 5), Instant::ZERO);
+            for op in &ops {
+                match *op {
+                    Op::Lookup(s, c) => drop(table.lookup(scope(s), end(c), now)),
+                    Op::Renew(s, c) => drop(table.renew(scope(s), end(c), now)),
+                    Op::Insert(s, c, value) => table.insert(scope(s), end(c), value, now),
+                    Op::Remove(s, c) => drop(table.remove(scope(s), end(c))),
+                    Op::Sweep(limit) => drop(table.sweep(now, limit)),
+                    Op::Wait(secs) => now += Duration::from_secs(secs),
+                    Op::Move(_) => {}
+                }
+            }
+            (table.len(), table.export(now).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(run(), run());
+    }
+}
+
+fn end_of(n: u8) -> SocketAddr {
+    SocketAddr::new(client(n), 4000)
+}
