@@ -24,8 +24,8 @@
 //! connections, as kube-proxy has it), or from the first if the scope has a [limit](Scope::with_limit). That is found at a lookup, by a
 //! [`sweep`](Affinity::sweep), or by the few slots that every new client's insertion sweeps. Times are kept to the millisecond.
 //!
-//! **Space.** An IPv4 client takes 20 bytes and one for the hash table, which is at most seven eighths full; an IPv6 client, or one
-//! whose port counts, takes 37. Where a client goes is kept once for all clients that go there. When the table is full, the client out of
+//! **Space.** An IPv4 client takes 16 bytes and one for the hash table, which is at most seven eighths full; an IPv6 client, or one
+//! whose port counts or whose time has a limit, takes 37. Where a client goes is kept once for all clients that go there. When the table is full, the client out of
 //! some sixteen near each other whose time would be over first makes room. Every call is O(1), and the table grows in parts of a few
 //! thousand clients: no call waits for more. The hash is keyed by the seed, so that clients cannot aim at one bucket.
 //!
@@ -98,7 +98,8 @@ impl Scope {
         }
     }
 
-    /// No entry lasts longer than this from its first insertion on, to the second.
+    /// No entry lasts longer than this from its first insertion on, to the second. A scope is given its limit, prefixes and ports once:
+    /// with others, clients are not found where they were.
     #[must_use]
     pub const fn with_limit(self, limit: Duration) -> Self {
         Self { limit: Some(whole_millis(limit)), ..self }
@@ -151,8 +152,9 @@ pub struct Exported<V> {
     pub value: V,
     /// How long it lasts yet if it does not come back.
     pub remaining: Duration,
-    /// How long ago the client was first noted, to the second.
-    pub age: Duration,
+    /// How long ago the client was first noted, to the second, as far as a [limit](Scope::with_limit) or the kind of client made the
+    /// table keep it.
+    pub age: Option<Duration>,
 }
 
 /// A bounded table of clients and where they went.
@@ -211,7 +213,7 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         if !known {
             self.sweep_at(now, SWEPT);
             let since = seconds(now);
-            self.add(key, value, since, scope.deadline(since, now));
+            self.add(key, value, since, scope.deadline(Some(since), now));
         }
     }
 
@@ -257,13 +259,13 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         let now = millis(self.epoch.unwrap_or(now), now);
         let exported = move |(scope, client), slot: Held| {
             let remaining = slot.deadline.checked_sub(now).filter(|remaining| *remaining > 0)?;
-            let age = seconds(now).saturating_sub(slot.since);
+            let age = slot.since.map(|since| seconds(now).saturating_sub(since));
             Some(Exported {
                 scope,
                 client,
                 value: self.values.get(slot.value)?.clone(),
                 remaining: Duration::from_millis(remaining),
-                age: Duration::from_secs(age.into()),
+                age: age.map(|age| Duration::from_secs(age.into())),
             })
         };
         let slots = self.narrow.iter().chain(self.wide.iter());
@@ -274,16 +276,17 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
     pub fn import(&mut self, entries: impl IntoIterator<Item = Exported<V>>, now: Instant) {
         let now = self.millis(now);
         for Exported { scope, client, value, remaining, age } in entries {
-            let scope = Scope { port: client.port() != 0, ..Scope::new(scope, remaining) };
+            let limit = age.map(|_| u64::MAX);
+            let scope = Scope { port: client.port() != 0, limit, ..Scope::new(scope, remaining) };
             let key = AnyKey::new(&scope, client, self.keyed);
             let known = match key {
                 AnyKey::Narrow(key) => self.narrow.knows(key, &value, &self.values),
                 AnyKey::Wide(key) => self.wide.knows(key, &value, &self.values),
             };
-            let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            let age = u32::try_from(age.unwrap_or_default().as_secs()).unwrap_or(u32::MAX);
             let since = seconds(now).saturating_sub(age);
             if !known && !remaining.is_zero() {
-                self.add(key, value, since, scope.deadline(since, now));
+                self.add(key, value, since, scope.deadline(Some(since), now));
             }
         }
     }
@@ -384,10 +387,10 @@ fn seconds(millis: u64) -> u32 {
 
 impl Scope {
     /// When an entry ends that was first noted in one second and last in one millisecond.
-    fn deadline(&self, since: u32, now: u64) -> u64 {
+    fn deadline(&self, since: Option<u32>, now: u64) -> u64 {
         let idle = now.saturating_add(self.timeout);
-        let limit = self.limit.map(|limit| (u64::from(since) * 1000).saturating_add(limit));
-        idle.min(limit.unwrap_or(u64::MAX))
+        let limit = |(limit, since): (u64, u32)| limit.saturating_add(u64::from(since) * 1000);
+        idle.min(self.limit.zip(since).map_or(u64::MAX, limit))
     }
 }
 

@@ -18,10 +18,36 @@ const SAMPLE: usize = 16;
 
 /// A client as the table tells it from others.
 pub(super) trait Key: Copy + Eq {
+    /// The second in which the client was first noted, where there is room for it.
+    type Since: Since;
+
     fn hash_with(self, keyed: Keyed) -> u64;
 
     /// The scope's number, and the client.
     fn parts(self) -> (u32, SocketAddr);
+}
+
+pub(super) trait Since: Copy {
+    fn new(seconds: u32) -> Self;
+    fn seconds(self) -> Option<u32>;
+}
+
+impl Since for () {
+    fn new(_: u32) {}
+
+    fn seconds(self) -> Option<u32> {
+        None
+    }
+}
+
+impl Since for u32 {
+    fn new(seconds: u32) -> Self {
+        seconds
+    }
+
+    fn seconds(self) -> Option<u32> {
+        Some(self)
+    }
 }
 
 /// Most clients: 8 bytes.
@@ -65,7 +91,7 @@ impl AnyKey {
     #[inline]
     pub(super) fn new(scope: &Scope, client: SocketAddr, keyed: Keyed) -> Self {
         match client.ip().to_canonical() {
-            IpAddr::V4(ip) if !scope.port => {
+            IpAddr::V4(ip) if !scope.port && scope.limit.is_none() => {
                 let host = 32_u32.saturating_sub(scope.v4_prefix.into());
                 let mask = u32::MAX.checked_shl(host).unwrap_or(0);
                 let key = Narrow { scope: scope.id, client: u32::from(ip) & mask };
@@ -96,6 +122,8 @@ fn word(ip: u128, shift: u32) -> u32 {
 }
 
 impl Key for Narrow {
+    type Since = ();
+
     #[inline]
     fn hash_with(self, keyed: Keyed) -> u64 {
         let mut hasher = keyed.build_hasher();
@@ -109,6 +137,8 @@ impl Key for Narrow {
 }
 
 impl Key for Wide {
+    type Since = u32;
+
     #[inline]
     fn hash_with(self, keyed: Keyed) -> u64 {
         let mut hasher = keyed.build_hasher();
@@ -126,41 +156,42 @@ impl Key for Wide {
     }
 }
 
-/// Where a client went: 12 bytes beside its key.
+/// Where a client went: 8 bytes beside its key, or 12.
 #[derive(Clone, Copy)]
-pub(super) struct Slot<K> {
+pub(super) struct Slot<K: Key> {
     key: K,
     /// Milliseconds in five bytes, little-endian: 34 years.
     deadline: [u8; 5],
     /// A number of three bytes.
     value: [u8; 3],
     /// The second in which the client was first noted.
-    since: u32,
+    since: K::Since,
 }
 
-const _: () = assert!(size_of::<Slot<Narrow>>() == 20);
+const _: () = assert!(size_of::<Slot<Narrow>>() == 16);
 
 /// What a slot holds, whatever its key.
 #[derive(Clone, Copy)]
 pub(super) struct Held {
     pub(super) value: u32,
-    pub(super) since: u32,
+    pub(super) since: Option<u32>,
     pub(super) deadline: u64,
 }
 
 /// The last millisecond that a slot can hold.
 const LAST: u64 = (1 << 40) - 1;
 
-impl<K> Slot<K> {
+impl<K: Key> Slot<K> {
     fn new(key: K, value: u32, since: u32, deadline: u64) -> Self {
         let [a, b, c, _] = value.to_le_bytes();
-        let mut slot = Self { key, deadline: [0; 5], value: [a, b, c], since };
+        let mut slot =
+            Self { key, deadline: [0; 5], value: [a, b, c], since: K::Since::new(since) };
         slot.set_deadline(deadline);
         slot
     }
 
     fn held(&self) -> Held {
-        Held { value: self.value(), since: self.since, deadline: self.deadline() }
+        Held { value: self.value(), since: self.since.seconds(), deadline: self.deadline() }
     }
 
     fn deadline(&self) -> u64 {
@@ -205,7 +236,7 @@ struct At {
 }
 
 #[derive(Clone)]
-pub(super) struct Table<K> {
+pub(super) struct Table<K: Key> {
     keyed: Keyed,
     count: usize,
     /// None before the first client.
@@ -216,7 +247,7 @@ pub(super) struct Table<K> {
 }
 
 #[derive(Clone)]
-struct Segment<K> {
+struct Segment<K: Key> {
     slots: HashTable<Slot<K>>,
 }
 
@@ -273,7 +304,7 @@ impl<K: Key> Table<K> {
             return None;
         }
         if renew {
-            slot.set_deadline(scope.deadline(slot.since, now));
+            slot.set_deadline(scope.deadline(slot.since.seconds(), now));
         }
         Some(number)
     }
@@ -299,9 +330,9 @@ impl<K: Key> Table<K> {
             slot.set_value(number);
         }
         if slot.deadline() <= now {
-            slot.since = seconds(now);
+            slot.since = K::Since::new(seconds(now));
         }
-        slot.set_deadline(scope.deadline(slot.since, now));
+        slot.set_deadline(scope.deadline(slot.since.seconds(), now));
         true
     }
 
