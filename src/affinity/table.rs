@@ -240,15 +240,10 @@ pub(super) struct Table<K: Key> {
     keyed: Keyed,
     count: usize,
     /// None before the first client.
-    segments: Vec<Segment<K>>,
+    segments: Vec<HashTable<Slot<K>>>,
     len: usize,
     /// Where the next sweep goes on.
     cursor: At,
-}
-
-#[derive(Clone)]
-struct Segment<K: Key> {
-    slots: HashTable<Slot<K>>,
 }
 
 impl<K: Key> Table<K> {
@@ -278,7 +273,7 @@ impl<K: Key> Table<K> {
         let Hashed { key, hash } = key;
         let segment = self.segment(hash);
         let same = |slot: &Slot<K>| slot.key == key && value(slot.value());
-        let bucket = self.segments.get(segment)?.slots.find_bucket_index(hash, same)?;
+        let bucket = self.segments.get(segment)?.find_bucket_index(hash, same)?;
         Some(At { segment, bucket })
     }
 
@@ -294,7 +289,7 @@ impl<K: Key> Table<K> {
         renew: bool,
     ) -> Option<u32> {
         let at = self.find(key, |_| true)?;
-        let slot = self.segments.get_mut(at.segment)?.slots.get_bucket_mut(at.bucket)?;
+        let slot = self.segments.get_mut(at.segment)?.get_bucket_mut(at.bucket)?;
         let number = slot.value();
         if slot.deadline() <= now {
             self.drop_at(at, values);
@@ -321,7 +316,7 @@ impl<K: Key> Table<K> {
         let several = scope.mode == Mode::Recent;
         let found = self.find(key, |number| !several || values.get(number) == Some(value));
         let slot =
-            found.and_then(|at| self.segments.get_mut(at.segment)?.slots.get_bucket_mut(at.bucket));
+            found.and_then(|at| self.segments.get_mut(at.segment)?.get_bucket_mut(at.bucket));
         let Some(slot) = slot else { return false };
         if values.get(slot.value()) != Some(value) {
             // With no number left, it goes on where it went.
@@ -348,8 +343,7 @@ impl<K: Key> Table<K> {
 
     /// What is held of a client.
     pub(super) fn all(&self, Hashed { key, hash }: Hashed<K>) -> impl Iterator<Item = Held> {
-        let slots =
-            self.segments.get(self.segment(hash)).map(|segment| segment.slots.iter_hash(hash));
+        let slots = self.segments.get(self.segment(hash)).map(|slots| slots.iter_hash(hash));
         slots.into_iter().flatten().filter(move |slot| slot.key == key).map(Slot::held)
     }
 
@@ -376,14 +370,13 @@ impl<K: Key> Table<K> {
     /// Adds a slot whose key and value are not there.
     pub(super) fn insert(&mut self, key: Hashed<K>, value: u32, since: u32, deadline: u64) {
         if self.segments.is_empty() {
-            let new = || Segment { slots: HashTable::new() };
-            self.segments.resize_with(self.count, new);
+            self.segments.resize_with(self.count, HashTable::new);
         }
         let Hashed { key, hash } = key;
         let (keyed, segment) = (self.keyed, self.segment(hash));
         let slot = Slot::new(key, value, since, deadline);
         let hash_of = |slot: &Slot<K>| slot.key.hash_with(keyed);
-        let slots = &mut self.segments[segment].slots;
+        let slots = &mut self.segments[segment];
         if slots.len() == slots.capacity() {
             tidy(slots, hash_of);
         }
@@ -392,7 +385,7 @@ impl<K: Key> Table<K> {
     }
 
     fn remove(&mut self, at: At) -> Option<u32> {
-        let slots = &mut self.segments.get_mut(at.segment)?.slots;
+        let slots = self.segments.get_mut(at.segment)?;
         let (slot, _) = slots.get_bucket_entry(at.bucket).ok()?.remove();
         self.len -= 1;
         Some(slot.value())
@@ -402,9 +395,9 @@ impl<K: Key> Table<K> {
     pub(super) fn evict(&mut self, key: Option<Hashed<K>>) -> Option<u32> {
         let first = key.map_or(0, |key| self.segment(key.hash));
         let mut nearest = (first..self.segments.len()).chain(0..first);
-        let segment = nearest
-            .find(|&at| self.segments.get(at).is_some_and(|segment| !segment.slots.is_empty()))?;
-        let slots = &self.segments[segment].slots;
+        let segment =
+            nearest.find(|&at| self.segments.get(at).is_some_and(|slots| !slots.is_empty()))?;
+        let slots = &self.segments[segment];
         // Near where the key will be: what is looked at here is not looked for in memory again then.
         let own = key.map_or(0, |key| usize::try_from(key.hash & 0xffff).unwrap_or(0));
         let from = own % slots.num_buckets();
@@ -423,13 +416,13 @@ impl<K: Key> Table<K> {
         mut limit: usize,
         values: &mut Values<V>,
     ) -> usize {
-        while let Some(segment) = self.segments.get(self.cursor.segment) {
-            let buckets = segment.slots.num_buckets();
+        while let Some(slots) = self.segments.get(self.cursor.segment) {
+            let buckets = slots.num_buckets();
             while limit > 0 && self.cursor.bucket < buckets {
                 let at = self.cursor;
                 self.cursor.bucket += 1;
                 limit -= 1;
-                let slot = self.segments[at.segment].slots.get_bucket(at.bucket);
+                let slot = self.segments[at.segment].get_bucket(at.bucket);
                 if slot.is_some_and(|slot| slot.deadline() <= now) {
                     self.drop_at(at, values);
                 }
@@ -445,14 +438,14 @@ impl<K: Key> Table<K> {
 
     /// Every client with what is held of it.
     pub(super) fn iter(&self) -> impl Iterator<Item = ((u32, SocketAddr), Held)> {
-        let slots = self.segments.iter().flat_map(|segment| segment.slots.iter());
+        let slots = self.segments.iter().flatten();
         slots.map(|slot| (slot.key.parts(), slot.held()))
     }
 
     /// The bytes that the table has allocated.
     pub(super) fn bytes(&self) -> usize {
-        let slots: usize = self.segments.iter().map(|one| one.slots.allocation_size()).sum();
-        slots + self.segments.capacity() * size_of::<Segment<K>>()
+        let slots: usize = self.segments.iter().map(HashTable::allocation_size).sum();
+        slots + self.segments.capacity() * size_of::<HashTable<Slot<K>>>()
     }
 }
 

@@ -155,12 +155,20 @@ impl Urn {
     }
 
     /// Heeds a change of the list, where `weight` is what a backend has.
+    #[inline]
     pub(super) fn changed(
         &mut self,
         backends: &Backends,
         change: Change,
         weight: impl Fn(&Entry) -> u32,
     ) {
+        // Nearly all changes are of counts, which are nothing to it.
+        if !matches!(change, Change::Counted(_)) {
+            self.heed(backends, change, weight);
+        }
+    }
+
+    fn heed(&mut self, backends: &Backends, change: Change, weight: impl Fn(&Entry) -> u32) {
         match change {
             Change::Counted(_) => {}
             Change::Updated(place) | Change::Added(place) | Change::Edited(place) => {

@@ -23,9 +23,7 @@ impl PowerOfTwoChoices {
 impl Scheduler for PowerOfTwoChoices {
     #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        if !matches!(change, Change::Counted(_)) {
-            self.0.changed(backends, change, Entry::usable_weight);
-        }
+        self.0.changed(backends, change, Entry::usable_weight);
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {

@@ -24,9 +24,7 @@ impl Random {
 impl Scheduler for Random {
     #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        if !matches!(change, Change::Counted(_)) {
-            self.urn.changed(backends, change, |entry| u32::from(entry.usable()));
-        }
+        self.urn.changed(backends, change, |entry| u32::from(entry.usable()));
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {

@@ -25,9 +25,7 @@ impl WeightedRandom {
 impl Scheduler for WeightedRandom {
     #[inline]
     fn changed(&mut self, backends: &Backends, change: Change) {
-        if !matches!(change, Change::Counted(_)) {
-            self.urn.changed(backends, change, Entry::usable_weight);
-        }
+        self.urn.changed(backends, change, Entry::usable_weight);
     }
 
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
