@@ -332,7 +332,46 @@ impl<K: Number> Winners<K> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        let cost = prop_oneof![0..9_u32, (u32::MAX - 9)..(u32::MAX - 1), 0..(u32::MAX - 1)];
+        let weight =
+            prop_oneof![1..9_u32, (i32::MAX as u32 - 9)..=i32::MAX as u32, 1..=i32::MAX as u32];
+        (cost, weight).prop_map(|(cost, weight)| Key { cost, weight })
+    }
+
+    proptest! {
+        /// The order of quotients is that of the products that the kernel compares, however near to each other they are.
+        #[test]
+        fn quotients_are_ordered_as_fractions(a in key(), b in key()) {
+            let number = |key: Key| <u128 as Number>::new(Some(key), 7);
+            prop_assert_eq!(number(a) < number(b), a.beats(b));
+            prop_assert_eq!(number(a) == number(b), !a.beats(b) && !b.beats(a));
+            prop_assert!(number(a).is_candidate() && number(a) < Number::new(None, 0));
+            prop_assert_eq!(number(a).rank(), 7);
+        }
+    }
+
+    /// Neighbours that only the last of the binary places tells apart.
+    #[test]
+    fn the_nearest_fractions_are_told_apart() {
+        let most = i32::MAX as u32;
+        let near = [(1, most), (1, most - 1), (most - 2, most), (most - 3, most - 1), (1, 1)];
+        for pair in near.windows(2) {
+            let [less, more] = [pair[0], pair[1]].map(|(cost, weight)| Key { cost, weight });
+            let order =
+                |a: Key, b: Key| <u128 as Number>::new(Some(a), 0).cmp(&Number::new(Some(b), 0));
+            let expected = if less.beats(more) {
+                core::cmp::Ordering::Less
+            } else {
+                core::cmp::Ordering::Greater
+            };
+            assert_eq!(order(less, more), expected, "{less:?} {more:?}");
+        }
+    }
 
     #[test]
     fn ranks_tell_places() {
