@@ -141,6 +141,63 @@ impl FromStr for Protocol {
     }
 }
 
+/// The name of a network interface, as Linux has it: 1 to 15 bytes, neither `.` nor `..`, without `/`, `:` and white space.
+///
+/// ```
+/// use svcplane::net::InterfaceName;
+///
+/// let bridge: InterfaceName = "cni0".parse()?;
+/// assert_eq!(bridge.as_str(), "cni0");
+/// assert!("a-name-of-16-byte".parse::<InterfaceName>().is_err());
+/// # Ok::<(), svcplane::net::ParseInterfaceNameError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName {
+    /// Zeros behind the name.
+    bytes: [u8; 15],
+}
+
+impl InterfaceName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let len = self.bytes.iter().position(|&byte| byte == 0).unwrap_or(self.bytes.len());
+        core::str::from_utf8(&self.bytes[..len]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = ParseInterfaceNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseInterfaceNameError> {
+        let forbidden = |c: char| matches!(c, '/' | ':' | '\0') || c.is_whitespace();
+        let mut bytes = [0; 15];
+        let room = bytes.get_mut(..text.len()).ok_or(ParseInterfaceNameError)?;
+        if matches!(text, "" | "." | "..") || text.contains(forbidden) {
+            return Err(ParseInterfaceNameError);
+        }
+        room.copy_from_slice(text.as_bytes());
+        Ok(Self { bytes })
+    }
+}
+
+/// The text is not the name of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected the name of a network interface: 1 to 15 bytes without /, : and white space")]
+#[non_exhaustive]
+pub struct ParseInterfaceNameError;
+
 /// The text names none of the values that a field may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("expected {expected}")]

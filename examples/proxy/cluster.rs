@@ -6,16 +6,12 @@ use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Packing, SliceW
 use svcplane::ipnet::IpNet;
 use svcplane::name::{NodeName, ObjectName};
 use svcplane::node::{Node, Nodes};
-use svcplane::plan::{LocalNode, Plan};
+use svcplane::plan::{LocalDetector, LocalNode, Mode, Plan};
 use svcplane::pod::Pod;
-use svcplane::sched::Algorithm;
 use svcplane::service::Service;
 
 use crate::assigned::assigned;
 use crate::manifests::{Located, Manifests};
-
-/// The annotation of a Service by which it chooses its scheduler: `lc`, `sed`, `mh` and so on.
-const SCHEDULER: &str = "svcplane/scheduler";
 
 /// What addresses and node ports come from.
 pub(crate) struct Ranges {
@@ -30,8 +26,6 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<EndpointSet>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) plan: Plan,
-    /// The Services that ask for a scheduler of their own.
-    pub(crate) schedulers: BTreeMap<ObjectName, Algorithm>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -63,25 +57,11 @@ impl Cluster {
             let duplicates = set.duplicates(Some(&local.name));
             warnings.extend(duplicates.map(|duplicate| format!("{}: {duplicate}", set.service())));
         }
-        let plan = Plan::new(&local, services.iter().zip(&endpoints));
-        warnings.extend(plan.conflicts().iter().map(ToString::to_string));
-        let schedulers = schedulers(&services, &mut warnings);
-        Ok(Self { services, endpoints, pods, plan, schedulers, warnings })
+        let plan = Plan::new(&local, Mode::Userspace, services.iter().zip(&endpoints));
+        warnings.extend(plan.conflicts().map(ToString::to_string));
+        warnings.extend(plan.warnings().map(ToString::to_string));
+        Ok(Self { services, endpoints, pods, plan, warnings })
     }
-}
-
-fn schedulers(services: &[Service], warnings: &mut Vec<String>) -> BTreeMap<ObjectName, Algorithm> {
-    let mut schedulers = BTreeMap::new();
-    for service in services {
-        let Some(name) = service.annotations.get(SCHEDULER) else { continue };
-        match name.parse() {
-            Ok(algorithm) => drop(schedulers.insert(service.name.clone(), algorithm)),
-            Err(error) => {
-                warnings.push(format!("{}: {SCHEDULER}: {name:?}: {error}", service.name));
-            }
-        }
-    }
-    schedulers
 }
 
 /// What endpoints are made from.
@@ -142,7 +122,8 @@ fn local_node(name: Option<NodeName>, nodes: &Nodes) -> LocalNode {
     let mut local = LocalNode::new(name);
     if let Some(node) = nodes.lookup(local.name.as_str()) {
         local.addresses.clone_from(&node.addresses);
-        local.pod_cidrs.clone_from(&node.pod_cidrs);
+        local.zone = node.zone().map(Into::into);
+        local.pods = LocalDetector::Cidrs(node.pod_cidrs.clone());
     }
     local
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use svcplane::net::{IpFamily, Protocol};
 use svcplane::plan::{Plan, ServicePortName};
-use svcplane::service::TrafficPolicy;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
@@ -109,10 +108,7 @@ fn wanted(plan: &Plan) -> Vec<Listening> {
                 protocol: port.name.protocol,
                 bound: None,
                 name: port.name.clone(),
-                backends: port
-                    .backends(TrafficPolicy::Cluster)
-                    .len()
-                    .max(port.backends(TrafficPolicy::Local).len()),
+                backends: port.cluster.backends.len().max(port.local.backends.len()),
                 note: String::new(),
             });
         }

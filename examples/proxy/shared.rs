@@ -91,15 +91,15 @@ impl Shared {
         let mut wanted = HashMap::new();
         for port in plan.ports() {
             for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
-                wanted.insert((port.name.clone(), port.family, policy), port.backends(policy));
+                let key = (port.name.clone(), port.family, policy);
+                wanted.insert(key, (port.scheduler, &port.targets(policy).backends));
             }
         }
         {
             let mut balancers = write(&self.balancers);
             // Connections hold on to the balancer that they are counted in.
             balancers.retain(|key, _| wanted.contains_key(key));
-            for (key, backends) in wanted {
-                let chosen = cluster.schedulers.get(&key.0.service).copied();
+            for (key, (chosen, backends)) in wanted {
                 let algorithm = chosen.unwrap_or(self.options.scheduler);
                 // One of its own, so that routes do not all begin alike.
                 let seed = self.seed.wrapping_add(balancers.len() as u64);
@@ -133,7 +133,7 @@ impl Shared {
             Verdict::Forward(route) => route,
             Verdict::Reject => return Err(NONE),
             Verdict::Drop => return Err("not for this source, or no endpoints on this node"),
-            Verdict::Pass => return Err("no Service is here any more"),
+            Verdict::Accept(_) | Verdict::Pass => return Err("no Service is here any more"),
         };
         let key = (route.port.name.clone(), route.port.family, route.policy);
         let balancers = read(&self.balancers);

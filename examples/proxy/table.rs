@@ -34,11 +34,15 @@ pub(crate) fn services(cluster: &Cluster, default: Algorithm) -> String {
             external_ip(service),
             or_none(service.ports.iter().map(port)),
             affinity(service),
-            cluster.schedulers.get(&service.name).copied().unwrap_or(default).to_string(),
+            scheduler(cluster, service).unwrap_or(default).to_string(),
             endpoints(service, set),
         ]);
     }
     aligned(&rows)
+}
+
+fn scheduler(cluster: &Cluster, service: &Service) -> Option<Algorithm> {
+    cluster.plan.service(&service.name)?.ports.first()?.scheduler
 }
 
 /// The sockets, one a line.

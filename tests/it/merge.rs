@@ -13,7 +13,7 @@ use svcplane::labels::Labels;
 use svcplane::name::{NodeName, ObjectName};
 use svcplane::net::{IpFamily, Protocol};
 use svcplane::node::Nodes;
-use svcplane::plan::{LocalNode, Plan};
+use svcplane::plan::{LocalNode, Mode, Plan};
 use svcplane::pod::{Phase, Pod};
 use svcplane::service::{ClusterIps, Service, ServicePort, TrafficPolicy};
 
@@ -218,8 +218,8 @@ fn each_node_to_its_own() {
     ] {
         let set = merge(&[slice("s1", &["80"], &[first]), slice("s2", &["80"], &[second])]);
         let local = ["n1", "n2", "n3"].map(|name| {
-            let plan = Plan::new(&LocalNode::new(node(name)), [(&service, &set)]);
-            !plan.ports()[0].local.is_empty()
+            let plan = Plan::new(&LocalNode::new(node(name)), Mode::Userspace, [(&service, &set)]);
+            plan.ports().any(|port| !port.local.backends.is_empty())
         });
         assert_eq!(local, expected, "{first}, {second}");
     }

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use svcplane::endpoints::{Conditions, Endpoint, EndpointPort, EndpointSet, HEADLESS_LABEL};
 use svcplane::name::ObjectName;
 use svcplane::net::{IpFamily, Protocol};
-use svcplane::plan::{FrontendKind, LocalNode, PROXY_NAME_LABEL, Packet, Plan, Verdict};
+use svcplane::plan::{
+    FrontendKind, LocalDetector, LocalNode, Mode, NodePortAddresses, PROXY_NAME_LABEL, Packet,
+    Plan, Verdict,
+};
 use svcplane::service::{
     ClusterIps, Ingress, IpMode, Service, ServiceKind, ServicePort, TrafficPolicy,
 };
@@ -21,7 +24,7 @@ const BLOCKED: &str = "203.0.113.130";
 fn node() -> LocalNode {
     let mut node = LocalNode::new("test-node".parse().expect("a name"));
     node.addresses = ["192.168.0.2", "192.168.1.2", "2001:db8::1"].map(ip).to_vec();
-    node.pod_cidrs = vec!["10.0.0.0/8".parse().expect("a CIDR")];
+    node.pods = LocalDetector::Cidrs(vec!["10.0.0.0/8".parse().expect("a CIDR")]);
     node
 }
 
@@ -82,6 +85,7 @@ fn outcome(plan: &Plan, protocol: Protocol, source: &str, destination: &str) -> 
         }
         Verdict::Reject => "REJECT".to_owned(),
         Verdict::Drop => "DROP".to_owned(),
+        Verdict::Accept(_) => "ACCEPT".to_owned(),
         Verdict::Pass => "PASS".to_owned(),
     }
 }
@@ -94,7 +98,7 @@ fn check(what: &str, plan: &Plan, rows: &[(&str, &str, &str)]) {
 }
 
 fn plan_of(service: &Service, list: &[&str]) -> Plan {
-    Plan::new(&node(), [(service, &endpoints(service, list))])
+    Plan::new(&node(), Mode::Userspace, [(service, &endpoints(service, list))])
 }
 
 /// A Service reached in every way there is.
@@ -180,7 +184,7 @@ fn source_ranges() {
             (NODE, "1.2.3.4:80", "10.180.0.1"),
             ("1.2.3.4", "1.2.3.4:80", "10.180.0.1"),
             ("5.6.7.8", "5.6.7.8:80", "10.180.0.1"),
-            ("1.2.3.4", "5.6.7.8:80", "DROP"),
+            ("1.2.3.4", "5.6.7.8:80", "10.180.0.1"),
         ],
     );
 }
@@ -294,7 +298,7 @@ fn passed_over() {
         ("another proxy's", skip(|s| s.labels = [(PROXY_NAME_LABEL, "")].into_iter().collect())),
         ("DNS's", skip(|s| s.labels = [(HEADLESS_LABEL, "")].into_iter().collect())),
     ] {
-        assert!(plan.ports().is_empty(), "{what}");
+        assert!(plan.ports().next().is_none(), "{what}");
         check(what, &plan, &[(POD, "172.30.0.41:80", "PASS"), (POD, "192.168.0.2:3001", "PASS")]);
     }
     let plan = skip(|s| s.load_balancer.ingress[0].mode = IpMode::Proxy);
@@ -335,15 +339,16 @@ fn nothing_is_there_twice() {
     let mut later = service.clone();
     later.cluster_ips = ClusterIps::Assigned(vec![ip("172.30.0.99")]);
     later.created = Some(Timestamp::from_unix(5));
-    let plan = Plan::new(&node(), [(&service, &set), (&later, &set)]);
-    let addresses: Vec<_> = plan.ports()[0].frontends.iter().map(|f| (f.ip, f.port)).collect();
+    let plan = Plan::new(&node(), Mode::Userspace, [(&service, &set), (&later, &set)]);
+    let addresses: Vec<_> =
+        plan.ports().next().expect("a port").frontends.iter().map(|f| (f.ip, f.port)).collect();
     assert_eq!(addresses.len(), addresses.iter().collect::<BTreeSet<_>>().len(), "{addresses:?}");
     check(
         "the known time is the older",
         &plan,
         &[(OUTSIDE, "172.30.0.99:80", "10.0.1.1"), (OUTSIDE, "172.30.0.41:80", "PASS")],
     );
-    assert_eq!(plan.conflicts(), []);
+    assert_eq!(plan.conflicts().count(), 0);
 }
 
 /// Duplicates of one address count as the one that can do most; the order is that of the text.
@@ -357,8 +362,15 @@ fn backends_are_unique_and_in_kube_proxys_order() {
         "10.2.2.2 remote ready",
     ];
     let plan = plan_of(&service, &list);
-    let backends: Vec<String> =
-        plan.ports()[0].cluster.iter().map(|b| b.addr.to_string()).collect();
+    let backends: Vec<String> = plan
+        .ports()
+        .next()
+        .expect("a port")
+        .cluster
+        .backends
+        .iter()
+        .map(|b| b.addr.to_string())
+        .collect();
     assert_eq!(backends, ["10.1.1.11:80", "10.1.1.1:80", "10.2.2.2:80"]);
 }
 
@@ -375,7 +387,7 @@ fn conflicts_go_to_the_older() {
             endpoints(&first, &["10.0.1.1 local ready"]),
             endpoints(&second, &["10.0.1.2 local ready"]),
         ];
-        let plan = Plan::new(&node(), [(&second, &sets[1]), (&first, &sets[0])]);
+        let plan = Plan::new(&node(), Mode::Userspace, [(&second, &sets[1]), (&first, &sets[0])]);
         check(
             "older wins",
             &plan,
@@ -385,7 +397,7 @@ fn conflicts_go_to_the_older() {
                 (OUTSIDE, "172.30.0.99:80", "10.0.1.2"),
             ],
         );
-        let conflicts: Vec<String> = plan.conflicts().iter().map(ToString::to_string).collect();
+        let conflicts: Vec<String> = plan.conflicts().map(ToString::to_string).collect();
         assert_eq!(
             conflicts,
             [
@@ -401,17 +413,18 @@ fn conflicts_go_to_the_older() {
         endpoints(&first, &["10.0.1.1 local ready"]),
         endpoints(&second, &["10.0.1.2 local ready"]),
     ];
-    let plan = Plan::new(&node(), [(&first, &sets[0]), (&second, &sets[1])]);
+    let plan = Plan::new(&node(), Mode::Userspace, [(&first, &sets[0]), (&second, &sets[1])]);
     check("by name", &plan, &[(OUTSIDE, "1.2.3.4:80", "10.0.1.2")]);
 }
 
 #[test]
 fn node_port_addresses() {
     let mut local = node();
-    local.node_port_addresses = vec!["192.168.1.0/24".parse().expect("a CIDR")];
+    local.node_port_addresses =
+        NodePortAddresses::In(vec!["192.168.1.0/24".parse().expect("a CIDR")]);
     let service = everywhere();
     let set = endpoints(&service, &["10.0.1.1 local ready"]);
-    let plan = Plan::new(&local, [(&service, &set)]);
+    let plan = Plan::new(&local, Mode::Userspace, [(&service, &set)]);
     check(
         "listed",
         &plan,
@@ -489,7 +502,7 @@ proptest! {
         rotation in 0_usize..6,
     ) {
         let mut services: Vec<_> = claimants.iter().enumerate().map(|(i, c)| build(i, c)).collect();
-        let of = |services: &[(Service, EndpointSet)]| Plan::new(&node(), services.iter().map(|(s, e)| (s, e)));
+        let of = |services: &[(Service, EndpointSet)]| Plan::new(&node(), Mode::Userspace, services.iter().map(|(s, e)| (s, e)));
         let plan = of(&services);
         let count = services.len().max(1);
         services.rotate_left(rotation % count);
@@ -509,7 +522,6 @@ proptest! {
             let destination = SocketAddr::new(ip(&format!("172.30.0.{n}")), port);
             let scanned = plan
                 .ports()
-                .iter()
                 .find(|p| p.frontends.iter().any(|f| f.ip == Some(destination.ip()) && f.port == port));
             match (plan.route(&Packet::new(Protocol::Tcp, ip(source), destination)), scanned) {
                 (Verdict::Pass, None) | (Verdict::Reject | Verdict::Drop, Some(_)) => {}
