@@ -8,10 +8,15 @@
 //! kind.
 //!
 //! * `service` and `events`: what a kernel's IPVS did with one service (`tests/data/ipvs/`).
+//! * `node`, `objects` and `packets`: what becomes of packets on a node, in each mode (`tests/data/flows/`).
 //! * `objects` and `cases`: selector strings with what Kubernetes' parser makes of them (`tests/data/selectors/`).
 
+#[path = "replay/flows.rs"]
+mod flows;
 #[path = "replay/ipvs.rs"]
 mod ipvs;
+#[path = "common/node.rs"]
+mod node;
 #[path = "replay/selectors.rs"]
 mod selectors;
 
@@ -81,6 +86,9 @@ fn replay(file: &PathBuf) -> Result<Outcome, String> {
         return selectors::replay(recorded)
             .map_err(|error| format!("not a file of selectors: {error}"));
     }
+    if has("node") && has("packets") {
+        return flows::replay(recorded);
+    }
     if has("service") && has("events") {
         return ipvs::replay(recorded);
     }
@@ -89,6 +97,6 @@ fn replay(file: &PathBuf) -> Result<Outcome, String> {
         .map(|map| map.keys().map(String::as_str).collect())
         .unwrap_or_default();
     Err(format!(
-        "unknown kind with the top-level keys {keys:?}: expected objects and cases, or service and events"
+        "unknown kind with the top-level keys {keys:?}: expected objects and cases, node and packets, or service and events"
     ))
 }

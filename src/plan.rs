@@ -533,5 +533,5 @@ const fn age(service: &Service) -> (bool, Option<crate::time::Timestamp>) {
 fn is_served(node: &LocalNode, service: &Service) -> bool {
     !matches!(service.kind, ServiceKind::ExternalName(_))
         && !service.cluster_ips.as_slice().is_empty()
-        && node.watches(&service.labels)
+        && node.watches(service)
 }

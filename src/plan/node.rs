@@ -11,10 +11,11 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::PROXY_NAME_LABEL;
-use crate::endpoints::HEADLESS_LABEL;
+use crate::endpoints::{EndpointSlice, HEADLESS_LABEL};
 use crate::labels::Labels;
 use crate::name::NodeName;
 use crate::net::{InterfaceName, IpFamily, SpecialAddress, special_address};
+use crate::service::Service;
 
 /// What carries a plan out. Modes differ in this, and in nothing else:
 ///
@@ -122,11 +123,19 @@ impl LocalNode {
         }
     }
 
-    /// Whether a Service or EndpointSlice with these labels is this proxy's business: it is meant for a proxy of its
-    /// [name](Self::proxy_name), and does not have [`HEADLESS_LABEL`], whatever the value.
-    pub fn watches(&self, labels: &Labels) -> bool {
+    /// Whether a Service is this proxy's business: it is meant for a proxy of its [name](Self::proxy_name), and does not have
+    /// [`HEADLESS_LABEL`], whatever the value. A plan heeds that by itself.
+    pub fn watches(&self, service: &Service) -> bool {
+        self.is_meant(&service.labels) && !service.labels.contains_key(HEADLESS_LABEL)
+    }
+
+    /// The same of an EndpointSlice. Others have to be left out of what an [`EndpointSet`](crate::endpoints::EndpointSet) is merged from.
+    pub fn watches_slice(&self, slice: &EndpointSlice) -> bool {
+        self.is_meant(&slice.labels) && !slice.headless
+    }
+
+    fn is_meant(&self, labels: &Labels) -> bool {
         labels.get(PROXY_NAME_LABEL) == self.proxy_name.as_deref()
-            && !labels.contains_key(HEADLESS_LABEL)
     }
 
     /// Its primary address of a family.
