@@ -9,9 +9,9 @@
 //! `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
 //! connection. The signal USR1 prints the connections of each backend. Ctrl-C drains; a second one ends at once.
 
-#[path = "proxy/assigned.rs"]
+#[path = "common/assigned.rs"]
 mod assigned;
-#[path = "proxy/cluster.rs"]
+#[path = "common/cluster.rs"]
 mod cluster;
 #[path = "proxy/demo.rs"]
 mod demo;
@@ -19,6 +19,8 @@ mod demo;
 mod listeners;
 #[path = "common/manifests.rs"]
 mod manifests;
+#[path = "common/node.rs"]
+mod node;
 #[path = "proxy/shared.rs"]
 mod shared;
 #[path = "proxy/table.rs"]
@@ -28,19 +30,17 @@ mod tcp;
 #[path = "proxy/udp.rs"]
 mod udp;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use svcplane::ipnet::IpNet;
-use svcplane::name::NodeName;
+use svcplane::plan::Mode;
 use svcplane::sched::Algorithm;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use cluster::{Cluster, Ranges};
+use cluster::{Cluster, Setup};
 use demo::Demo;
 use listeners::Listeners;
 use manifests::{Fingerprint, Sources};
@@ -48,25 +48,16 @@ use shared::{Options, Shared};
 
 /// Proxies TCP and UDP to the Services in Kubernetes manifests.
 #[derive(Parser)]
+#[command(mut_arg("cluster_ip_range", |arg| arg.default_value("127.96.0.0/16")))]
 struct Args {
-    /// Manifests: files, folders (their .yaml, .yml and .json files), or - for standard input
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
     /// Start an echo backend on each loopback pod address, and dial nothing but loopback
     #[arg(long)]
     demo: bool,
     /// Report each connection
     #[arg(short, long)]
     verbose: bool,
-    /// Where cluster IPs come from; once, or once for each address family
-    #[arg(long, value_name = "CIDR", default_value = "127.96.0.0/16")]
-    cluster_ip_range: Vec<IpNet>,
-    /// Where node ports come from
-    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
-    node_port_range: (u16, u16),
-    /// The node that this is, for endpoints that are local [default: the only Node there is, or localhost]
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<NodeName>,
     /// The scheduler of Services without the annotation svcplane/scheduler: rr, wrr, lc, wlc, sh, dh, mh, sed, nq, random,
     /// wrandom or p2c
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -74,16 +65,6 @@ struct Args {
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "N", default_value_t = 10)]
     drain_seconds: u64,
-}
-
-fn port_range(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST, such as 30000-32767")?;
-    let port = |text: &str| text.parse::<u16>().map_err(|error| format!("{text:?}: {error}"));
-    let (first, last) = (port(first)?, port(last)?);
-    if first == 0 || last < first {
-        return Err("expected a first port from 1 and a last that is not less".to_owned());
-    }
-    Ok((first, last))
 }
 
 #[tokio::main]
@@ -102,10 +83,10 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Vec<String>> {
     let options = Options { demo: args.demo, verbose: args.verbose, scheduler: args.scheduler };
-    let ranges = Ranges { cluster_ips: args.cluster_ip_range, node_ports: args.node_port_range };
-    let sources = Sources::new(args.paths).map_err(|error| vec![error])?;
+    let setup = args.setup;
+    let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
-    let mut cluster = Cluster::new(sources.read()?, &ranges, args.node_name.clone(), None)?;
+    let mut cluster = Cluster::new(sources.read()?, &setup, Mode::Userspace, None)?;
     let signals = |kind| signal(kind).map_err(|error| vec![format!("signals: {error}")]);
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
@@ -122,7 +103,7 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
             changed = change(&sources, &seen) => {
                 seen = changed;
                 let read = sources.read().and_then(|manifests| {
-                    Cluster::new(manifests, &ranges, args.node_name.clone(), Some(&cluster))
+                    Cluster::new(manifests, &setup, Mode::Userspace, Some(&cluster))
                 });
                 match read {
                     Ok(next) => {

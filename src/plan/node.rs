@@ -15,6 +15,7 @@ use crate::endpoints::{EndpointSlice, HEADLESS_LABEL};
 use crate::labels::Labels;
 use crate::name::NodeName;
 use crate::net::{InterfaceName, IpFamily, SpecialAddress, special_address};
+use crate::node::Node;
 use crate::service::Service;
 
 /// What carries a plan out. Modes differ in this, and in nothing else:
@@ -121,6 +122,17 @@ impl LocalNode {
             localhost_node_ports: true,
             proxy_name: None,
         }
+    }
+
+    /// What a Node object says of it: name, zone, addresses, and its pod CIDRs to tell its pods by.
+    pub fn of(node: &Node) -> Self {
+        let mut local = Self::new(node.name.clone());
+        local.zone = node.zone().map(Into::into);
+        local.addresses.clone_from(&node.addresses);
+        if !node.pod_cidrs.is_empty() {
+            local.pods = LocalDetector::Cidrs(node.pod_cidrs.clone());
+        }
+        local
     }
 
     /// Whether a Service is this proxy's business: it is meant for a proxy of its [name](Self::proxy_name), and does not have

@@ -11,7 +11,7 @@ use svcplane::net::IpFamily;
 use svcplane::service::Service;
 use svcplane::time::Instant;
 
-use crate::cluster::Ranges;
+use crate::cluster::Setup;
 use crate::manifests::{Located, Origin};
 
 /// A fixed seed: the same manifests get the same addresses in every run.
@@ -22,11 +22,11 @@ const NOW: Instant = Instant::ZERO;
 /// Gives out what Services state first, then what they had `earlier`, then the rest.
 pub(crate) fn assigned(
     services: Vec<Located<Service>>,
-    ranges: &Ranges,
+    setup: &Setup,
     earlier: &[Service],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Service>, Vec<String>> {
-    let mut pools = pools(ranges).map_err(|error| vec![error])?;
+    let mut pools = pools(setup).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     let mut refused = Vec::new();
     for Located { origin, object } in &services {
@@ -74,15 +74,15 @@ pub(crate) fn assigned(
     }
 }
 
-fn pools(ranges: &Ranges) -> Result<Pools, String> {
+fn pools(setup: &Setup) -> Result<Pools, String> {
     let families: Vec<IpFamily> =
-        ranges.cluster_ips.iter().map(|net| IpFamily::of(net.addr())).collect();
+        setup.cluster_ip_range.iter().map(|net| IpFamily::of(net.addr())).collect();
     let mut pools = Pools::new(&families, Duration::ZERO);
-    for &net in &ranges.cluster_ips {
+    for &net in &setup.cluster_ip_range {
         let range = IpRange::new(net, SEED);
         pools.cluster_ips.add(range.map_err(|error| format!("--cluster-ip-range: {error}"))?);
     }
-    let (first, last) = ranges.node_ports;
+    let (first, last) = setup.node_port_range;
     pools.node_ports.add(PortRange::new(first, last, SEED));
     Ok(pools)
 }
