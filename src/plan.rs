@@ -151,6 +151,9 @@ pub struct PortPlan {
     pub local: Targets,
     /// Where open UDP flows may go on to: every endpoint that serves, whatever the policies, sorted by address.
     pub serving: Vec<SocketAddr>,
+    /// The addresses of the backends that are not known to be on another node, sorted: only they can call through this node, and so
+    /// be sent back to themselves.
+    pub here: Vec<IpAddr>,
     /// Where the port can be reached, by kind and address.
     pub frontends: Vec<Frontend>,
 }
@@ -296,7 +299,7 @@ pub struct Plan {
     services: BTreeMap<ObjectName, Arc<ServicePlan>>,
     /// Where each claim is met.
     index: HashMap<Claim, Target, ClaimHasher>,
-    /// What addresses Services have, with how many frontends each is of.
+    /// What addresses Services have, with how many frontends each is of; and of how many ports it is a backend [here](PortPlan::here).
     addresses: HashMap<IpAddr, Uses, ClaimHasher>,
     /// By family.
     node_ports: [NodePortReach; 2],
@@ -319,6 +322,14 @@ struct Target {
 struct Uses {
     as_cluster_ip: u32,
     otherwise: u32,
+    as_backend: u32,
+}
+
+impl Uses {
+    /// Whether it is an address of a Service.
+    const fn is_virtual(self) -> bool {
+        self.as_cluster_ip > 0 || self.otherwise > 0
+    }
 }
 
 impl Plan {
@@ -433,6 +444,7 @@ impl Plan {
             let known = self.addresses.entry(ip).or_default();
             known.as_cluster_ip += uses.as_cluster_ip;
             known.otherwise += uses.otherwise;
+            known.as_backend += uses.as_backend;
         }
     }
 
@@ -447,6 +459,7 @@ impl Plan {
             let Some(known) = self.addresses.get_mut(&ip) else { continue };
             known.as_cluster_ip -= uses.as_cluster_ip;
             known.otherwise -= uses.otherwise;
+            known.as_backend -= uses.as_backend;
             if *known == Uses::default() {
                 self.addresses.remove(&ip);
             }
@@ -482,12 +495,16 @@ impl ServicePlan {
     }
 
     fn addresses(&self) -> impl Iterator<Item = (IpAddr, Uses)> {
-        let cluster =
-            self.cluster_ips.iter().map(|&ip| (ip, Uses { as_cluster_ip: 1, otherwise: 0 }));
-        let frontends = self.ports.iter().flat_map(|port| &port.frontends);
-        let others = frontends.filter(|frontend| frontend.kind != FrontendKind::ClusterIp);
-        let others = others.filter_map(|frontend| frontend.ip);
-        cluster.chain(others.map(|ip| (ip, Uses { as_cluster_ip: 0, otherwise: 1 })))
+        let cluster_ip = Uses { as_cluster_ip: 1, ..Uses::default() };
+        let otherwise = Uses { otherwise: 1, ..Uses::default() };
+        let backend = Uses { as_backend: 1, ..Uses::default() };
+        let of_ports = self.ports.iter().flat_map(move |port| {
+            let frontends = port.frontends.iter();
+            let others = frontends.filter(|frontend| frontend.kind != FrontendKind::ClusterIp);
+            let others = others.filter_map(|frontend| frontend.ip).map(move |ip| (ip, otherwise));
+            others.chain(port.here.iter().map(move |&ip| (ip, backend)))
+        });
+        self.cluster_ips.iter().map(move |&ip| (ip, cluster_ip)).chain(of_ports)
     }
 
     /// Gives up the claims that somebody else has; `taken` says who, and otherwise takes them.

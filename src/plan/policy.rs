@@ -238,6 +238,7 @@ impl<'a> Planner<'a> {
             family,
             client_ip_affinity: service.client_ip_affinity,
             scheduler: None,
+            here: candidates.here(cluster.backends.iter().chain(&local.backends)),
             cluster,
             local,
             serving: candidates.serving(),

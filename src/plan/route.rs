@@ -6,9 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{
-    Action, Frontend, FrontendKind, Health, Mode, Plan, PortPlan, ServicePlan, Target, Uses,
-};
+use super::{Action, Frontend, FrontendKind, Health, Mode, Plan, PortPlan, ServicePlan, Target};
 use crate::backend::Backend;
 use crate::net::{InterfaceName, IpFamily, Protocol};
 use crate::service::TrafficPolicy;
@@ -101,8 +99,11 @@ pub struct Route<'a> {
 impl Route<'_> {
     /// Whether the flow gets the node's address as source if it goes to a backend: it has to if that is the client itself, which
     /// would otherwise answer itself directly and not know the answer.
+    ///
+    /// `DIFFERENCE`: not if the backend is known to be on another node, from where it could not have called through this one.
     pub fn masquerades(&self, backend: SocketAddr) -> bool {
-        self.masquerade || backend.ip() == self.source
+        let is_client = backend.ip() == self.source;
+        self.masquerade || (is_client && self.port.here.binary_search(&self.source).is_ok())
     }
 }
 
@@ -173,7 +174,7 @@ impl Plan {
         }
         let uses = self.addresses.get(&ip).copied().unwrap_or_default();
         let virtual_here = self.mode == Mode::Ipvs && !self.node.is_own(ip);
-        if uses.as_cluster_ip > 0 || (uses != Uses::default() && virtual_here) {
+        if uses.as_cluster_ip > 0 || (uses.is_virtual() && virtual_here) {
             return Met::UnusedPort;
         }
         let cidr = self.node.service_cidrs.iter().find(|net| net.contains(&ip));
@@ -196,7 +197,8 @@ impl Plan {
     /// Where a packet with this source comes from that came in from an interface.
     pub fn origin(&self, source: IpAddr, interface: Option<InterfaceName>) -> Origin {
         // IPVS has the virtual addresses on the node, which may call from them.
-        let virtual_here = || self.mode == Mode::Ipvs && self.addresses.contains_key(&source);
+        let uses = || self.addresses.get(&source).copied().unwrap_or_default();
+        let virtual_here = || self.mode == Mode::Ipvs && uses().is_virtual();
         if self.node.pods.is_pod(source, interface) {
             Origin::Pod
         } else if self.node.is_own(source) || virtual_here() {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{LocalNode, Targets};
 use crate::backend::Backend;
@@ -64,6 +64,21 @@ impl<'a> Candidates<'a> {
         let mut serving: Vec<SocketAddr> = serving.map(|(addr, _)| *addr).collect();
         serving.sort_unstable();
         serving
+    }
+
+    /// Which of the addresses of some backends are not known to be on another node.
+    pub(super) fn here<'b>(&self, backends: impl Iterator<Item = &'b Backend>) -> Vec<IpAddr> {
+        let not_elsewhere = |(_, e): &&(SocketAddr, &Endpoint)| {
+            e.node.as_ref().is_none_or(|on| *on == self.node.name)
+        };
+        let mut known: Vec<IpAddr> =
+            self.endpoints.iter().filter(not_elsewhere).map(|(addr, _)| addr.ip()).collect();
+        known.sort_unstable();
+        let mut here: Vec<IpAddr> =
+            backends.map(|b| b.addr.ip()).filter(|ip| known.binary_search(ip).is_ok()).collect();
+        here.sort_unstable();
+        here.dedup();
+        here
     }
 
     /// The endpoint, if there is one, without which all that are ready would have hints.
