@@ -18,9 +18,13 @@ pub mod k8s;
 pub mod labels;
 pub mod name;
 pub mod net;
+#[cfg(feature = "nftables")]
+pub mod nftables;
 pub mod node;
 pub mod plan;
 pub mod pod;
+#[cfg(feature = "nftables")]
+pub mod rules;
 pub mod sched;
 pub mod service;
 #[cfg(feature = "sync")]

@@ -34,15 +34,14 @@ pub(crate) struct NodeFile {
     service_proxy_name: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-enum Detector {
+/// One of these.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct Detector {
     #[serde(rename = "clusterCIDRs")]
-    Cidrs(Vec<String>),
-    #[serde(rename = "bridge")]
-    Bridge(String),
-    #[serde(rename = "interfacePrefix")]
-    InterfacePrefix(String),
+    cidrs: Option<Vec<String>>,
+    bridge: Option<String>,
+    interface_prefix: Option<String>,
 }
 
 const fn yes() -> bool {
@@ -64,10 +63,18 @@ impl NodeFile {
             |text: String| text.parse().map_err(|error| of("localDetector", &text, &error));
         node.pods = match self.local_detector {
             None => LocalDetector::None,
-            Some(Detector::Cidrs(texts)) => LocalDetector::Cidrs(cidrs("clusterCIDRs", &texts)?),
-            Some(Detector::Bridge(name)) => LocalDetector::Bridge(interface(name)?),
-            Some(Detector::InterfacePrefix(name)) => {
+            Some(Detector { cidrs: Some(texts), bridge: None, interface_prefix: None }) => {
+                LocalDetector::Cidrs(cidrs("clusterCIDRs", &texts)?)
+            }
+            Some(Detector { cidrs: None, bridge: Some(name), interface_prefix: None }) => {
+                LocalDetector::Bridge(interface(name)?)
+            }
+            Some(Detector { cidrs: None, bridge: None, interface_prefix: Some(name) }) => {
                 LocalDetector::InterfacePrefix(interface(name)?)
+            }
+            Some(_) => {
+                let what = "expected one of clusterCIDRs, bridge and interfacePrefix";
+                return Err(format!("node: localDetector: {what}"));
             }
         };
         node.node_port_addresses = match self.node_port_addresses.as_deref() {

@@ -194,6 +194,16 @@ impl Plan {
         })
     }
 
+    /// Whether a Service has an address as its cluster IP.
+    pub fn is_cluster_ip(&self, ip: IpAddr) -> bool {
+        self.addresses.get(&ip).is_some_and(|uses| uses.as_cluster_ip > 0)
+    }
+
+    /// Whether an address is that of a backend that is not known to be on another node.
+    pub fn is_backend_here(&self, ip: IpAddr) -> bool {
+        self.addresses.get(&ip).is_some_and(|uses| uses.as_backend > 0)
+    }
+
     /// Where a packet with this source comes from that came in from an interface.
     pub fn origin(&self, source: IpAddr, interface: Option<InterfaceName>) -> Origin {
         // IPVS has the virtual addresses on the node, which may call from them.

@@ -12,6 +12,8 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["balancer", "service", "pod", "node"]),
     (4, &["endpoints", "assign", "sync"]),
     (5, &["k8s", "plan"]),
+    (6, &["rules"]),
+    (7, &["nftables"]),
 ];
 
 fn sources() -> Vec<PathBuf> {

@@ -1,0 +1,71 @@
+//! What the compilers of rules share: names, slots, ranges, and text that is written fast.
+//!
+//! Names follow from a Service port's identity as kube-proxy forms them, so that the same port has the same name on every node and in
+//! every run:
+//!
+//! ```
+//! use svcplane::name::ObjectName;
+//! use svcplane::net::Protocol;
+//! use svcplane::plan::ServicePortName;
+//! use svcplane::rules;
+//!
+//! let mut service = svcplane::service::Service::new(ObjectName::new("ns1", "svc1")?);
+//! let mut port = svcplane::service::ServicePort::new(80);
+//! port.name = Some("p80".parse()?);
+//! let name = ServicePortName::new(&service, &port);
+//! assert_eq!(rules::port_hash(&name), "XPGD46QRK7WJZT7O");
+//! assert_eq!(rules::endpoint_hash(&name, "10.180.0.1:80".parse()?), "SXIVWICOYRO3J4NJ");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod slots;
+mod text;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::net::SocketAddr;
+
+use data_encoding::BASE32_NOPAD;
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::plan::ServicePortName;
+
+pub(crate) use slots::Slots;
+pub(crate) use text::Text;
+
+/// The name of a Service's port in rules: 16 letters and digits, the beginning of the SHA-256 of `namespace/name:port` and the transport
+/// in lower case, in base 32.
+pub fn port_hash(name: &ServicePortName) -> String {
+    hash(16, |text| write!(text, "{name}{}", name.protocol.as_lower_str()))
+}
+
+/// The name of an endpoint of a Service's port in rules: the same with the endpoint's address and port added.
+pub fn endpoint_hash(name: &ServicePortName, addr: SocketAddr) -> String {
+    hash(16, |text| write!(text, "{name}{}{addr}", name.protocol.as_lower_str()))
+}
+
+/// The first letters of a text's hash.
+pub(crate) fn hash(len: usize, write: impl FnOnce(&mut String) -> core::fmt::Result) -> String {
+    let mut text = String::new();
+    // A String takes whatever is written to it.
+    let _ = write(&mut text);
+    let mut hash = BASE32_NOPAD.encode(&Sha256::digest(text.as_bytes()));
+    hash.truncate(len);
+    hash
+}
+
+/// Those of some ranges that are not within another, sorted: they do not overlap and hold the same addresses.
+pub(crate) fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
+    let mut ranges: Vec<IpNet> = ranges.iter().map(IpNet::trunc).collect();
+    // Of two that begin alike the longer prefix is within the shorter, which comes first.
+    ranges.sort_unstable_by_key(|net| (net.network(), net.prefix_len()));
+    let mut kept: Vec<IpNet> = Vec::new();
+    for range in ranges {
+        if !kept.last().is_some_and(|last| last.contains(&range)) {
+            kept.push(range);
+        }
+    }
+    kept
+}
