@@ -57,13 +57,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 use core::str::FromStr;
 
 use thiserror::Error;
 
+use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::{Changes, Plan, PortPlan, ServicePlan};
-use crate::rules::Text;
+use crate::rules::{Slots, Text};
 use object::{Class, Map};
 
 /// How rules are written.
@@ -230,7 +232,7 @@ pub fn compile(plan: &Plan, config: &Config) -> String {
         written.write_to(&mut script, family);
         script.str("}\n");
     }
-    script.0
+    script.into_string()
 }
 
 /// A script that removes everything that [`compile`] and [`delta`] have written under a configuration's name, if anything.
@@ -239,7 +241,7 @@ pub fn remove(config: &Config) -> String {
     for family in FAMILIES {
         replace_table(&mut script, config, family);
     }
-    script.0
+    script.into_string()
 }
 
 fn replace_table(script: &mut Text, config: &Config, family: IpFamily) {
@@ -284,7 +286,7 @@ pub fn delta(plan: &Plan, changes: &Changes, config: &Config) -> Delta {
     }
     leftovers.sort_unstable();
     leftovers.dedup();
-    Delta { script: script.0, leftovers }
+    Delta { script: script.into_string(), leftovers }
 }
 
 /// A script that deletes those leftovers that a plan has no use for, a second or more after the deltas that left them behind;
@@ -313,7 +315,7 @@ pub fn sweep(plan: &Plan, config: &Config, leftovers: &[Leftover]) -> String {
             command(&mut script, "delete", *kind, config, family, name).str("\n");
         }
     }
-    script.0
+    script.into_string()
 }
 
 fn command<'a>(
@@ -330,7 +332,7 @@ fn command<'a>(
 
 fn write_service(sink: &mut impl Sink, config: &Config, service: &ServicePlan, family: IpFamily) {
     for &ip in service.cluster_ips.iter().filter(|&&ip| IpFamily::of(ip) == family) {
-        sink.element(Map::ClusterIps, |key| _ = key.ip(ip), |_| ());
+        sink.shared(Map::ClusterIps, ip);
     }
     for port in service.ports.iter().filter(|port| port.family == family) {
         write_port(sink, config, port);
@@ -346,8 +348,14 @@ fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan) {
 
 /// Takes what is written for a port.
 trait Sink {
-    /// An element of a map, or of a set if nothing is written for the value.
+    /// An element of a map or set; a set has no values.
     fn element(&mut self, map: Map, key: impl FnOnce(&mut Text), value: impl FnOnce(&mut Text));
+
+    /// An element of a set of addresses that several Services may have.
+    fn shared(&mut self, map: Map, ip: IpAddr);
+
+    /// Where each slot of a frontend leads.
+    fn slots(&mut self, map: Map, key: &Text, slots: &Slots, backends: &[Backend]);
 
     /// A chain that ports share.
     fn class(&mut self, class: Class);
@@ -364,7 +372,7 @@ trait Sink {
 struct Whole {
     elements: BTreeMap<Map, Text>,
     /// What several Services may have.
-    shared: BTreeSet<(Map, String)>,
+    shared: Vec<(Map, IpAddr)>,
     classes: BTreeSet<Class>,
     chains: BTreeMap<String, Text>,
     dynamic: BTreeMap<String, (Kind, Text)>,
@@ -373,21 +381,24 @@ struct Whole {
 impl Sink for Whole {
     #[inline]
     fn element(&mut self, map: Map, key: impl FnOnce(&mut Text), value: impl FnOnce(&mut Text)) {
-        if map.is_shared() {
-            let mut text = Text::default();
-            key(&mut text);
-            self.shared.insert((map, text.0));
-            return;
-        }
         let text = self.elements.entry(map).or_default();
-        text.str(if text.0.is_empty() { "" } else { ",\n" });
+        text.str(if text.is_empty() { "" } else { ",\n" });
         key(text);
-        let bare = text.0.len();
-        text.str(" : ");
-        let empty = text.0.len();
-        value(text);
-        if text.0.len() == empty {
-            text.0.truncate(bare);
+        if map.kind() == Kind::Map {
+            value(text.str(" : "));
+        }
+    }
+
+    fn shared(&mut self, map: Map, ip: IpAddr) {
+        self.shared.push((map, ip));
+    }
+
+    #[inline]
+    fn slots(&mut self, map: Map, key: &Text, slots: &Slots, backends: &[Backend]) {
+        let text = self.elements.entry(map).or_default();
+        for (slot, place) in slots.iter() {
+            text.str(if text.is_empty() { "" } else { ",\n" });
+            text.slot(key, slot, backends[place].addr);
         }
     }
 
@@ -409,27 +420,29 @@ impl Whole {
         for map in Map::FIXED {
             self.elements.entry(map).or_default();
         }
-        for (map, key) in &self.shared {
-            let text = self.elements.entry(*map).or_default();
-            text.str(if text.0.is_empty() { "" } else { ",\n" }).str(key);
+        self.shared.sort_unstable_by_key(|&(map, ip)| (map, as_number(ip)));
+        self.shared.dedup();
+        for &(map, ip) in &self.shared {
+            let text = self.elements.entry(map).or_default();
+            map.shared_key(text.str(if text.is_empty() { "" } else { ",\n" }), ip);
         }
         for (map, elements) in &self.elements {
             script.str(map.kind().as_str()).str(" ").display(map).str(" {\n");
             map.spec(script, family);
-            if !elements.0.is_empty() {
-                script.str("elements = { ").str(&elements.0).str(" }\n");
+            if !elements.is_empty() {
+                script.str("elements = { ").text(elements).str(" }\n");
             }
             script.str("}\n");
         }
         for (name, (kind, spec)) in &self.dynamic {
-            script.str(kind.as_str()).str(" ").str(name).str(" {\n").str(&spec.0).str("}\n");
+            script.str(kind.as_str()).str(" ").str(name).str(" {\n").text(spec).str("}\n");
         }
         for class in &self.classes {
             script.str("chain ").display(class).str(" {\n");
-            script.str(&class.rules(family).0).str("}\n");
+            script.text(&class.rules(family)).str("}\n");
         }
         for (name, rules) in &self.chains {
-            script.str("chain ").str(name).str(" {\n").str(&rules.0).str("}\n");
+            script.str("chain ").str(name).str(" {\n").text(rules).str("}\n");
         }
     }
 }
@@ -448,7 +461,18 @@ impl Sink for Parts {
         let (mut of, mut to) = (Text::default(), Text::default());
         key(&mut of);
         value(&mut to);
-        self.elements.insert((map, of.0), to.0);
+        self.elements.insert((map, of.into_string()), to.into_string());
+    }
+
+    fn shared(&mut self, map: Map, ip: IpAddr) {
+        self.element(map, |text| map.shared_key(text, ip), |_| ());
+    }
+
+    fn slots(&mut self, map: Map, key: &Text, slots: &Slots, backends: &[Backend]) {
+        for (slot, place) in slots.iter() {
+            let of = |text: &mut Text| _ = text.text(key).str(" . ").number(slot);
+            self.element(map, of, |text| flat::endpoint(text, backends[place].addr));
+        }
     }
 
     fn class(&mut self, class: Class) {
@@ -484,9 +508,16 @@ fn shared_is_there(plan: &Plan, map: Map, key: &str) -> bool {
     })
 }
 
+fn as_number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
 fn in_braces(script: &mut Text, lines: &Text) {
     script.str(" { ");
-    for line in lines.0.lines() {
+    for line in lines.as_str().lines() {
         script.str(line).str("; ");
     }
     script.str("}\n");
@@ -532,7 +563,7 @@ fn write_delta(
         }
     }
     for (name, rules) in &chains {
-        for rule in rules.0.lines() {
+        for rule in rules.as_str().lines() {
             script.str("add rule ").str(family_str(family)).str(" ").str(config.table.as_str());
             script.str(" ").str(name).str(" ").str(rule).str("\n");
         }

@@ -39,7 +39,7 @@ pub(super) fn write(
     endpoints.str(" dnat ").str(ip).str(" to meta priority map { ");
     for (n, (backend, id)) in targets.backends.iter().zip(&ids).enumerate() {
         endpoints.str(if n == 0 { "" } else { ", " }).display(format_args!("{id:#x} : "));
-        flat::endpoint(&mut endpoints, backend.addr.ip(), backend.addr.port());
+        flat::endpoint(&mut endpoints, backend.addr);
     }
     endpoints.str(" }\n");
 
@@ -48,7 +48,7 @@ pub(super) fn write(
     let client = format_args!("@{pins} {{ {ip} saddr : meta priority }}");
     // To where it went last, if that is an endpoint still. This makes the timeout start again.
     rules.display(format_args!("meta priority set {ip} saddr map @{pins} update {client} "));
-    rules.str(&endpoints.0);
+    rules.text(&endpoints);
     // What is there is only refreshed by an update, never another.
     rules.display(format_args!("delete {client}\n"));
     rules.display(format_args!("meta priority set numgen random mod {} map {{ ", slots.total()));
@@ -59,7 +59,7 @@ pub(super) fn write(
     rules.str(" }\n");
     // A rule of its own: it ends where the map is full.
     rules.display(format_args!("update {client}\n"));
-    rules.str(&endpoints.0);
+    rules.text(&endpoints);
 
     let mut spec = Text::default();
     spec.display(format_args!("typeof {ip} saddr : meta priority\nflags dynamic,timeout\n"));

@@ -13,7 +13,7 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
     let key = At::Ip.key(family);
     let mark = config.mark();
     let mut chain = |name: &str, rules: &Text| {
-        script.str("chain ").str(name).str(" {\n").str(&rules.0).str("}\n");
+        script.str("chain ").str(name).str(" {\n").text(rules).str("}\n");
     };
     let text = |rules: core::fmt::Arguments<'_>| {
         let mut text = Text::default();
@@ -33,19 +33,19 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
     let unused = "ct state new jump unused-cluster-ips\n";
     let input = text(format_args!("{services}{nodes}"));
     let onward = text(format_args!("{services}{unused}"));
-    chain("input", &hook("filter hook input priority 0", &input.0));
-    chain("forward", &hook("filter hook forward priority 0", &onward.0));
-    chain("output-translated", &hook("filter hook output priority 0", &onward.0));
+    chain("input", &hook("filter hook input priority 0", input.as_str()));
+    chain("forward", &hook("filter hook forward priority 0", onward.as_str()));
+    chain("output-translated", &hook("filter hook output priority 0", onward.as_str()));
     chain("postrouting", &hook("nat hook postrouting priority 100", "jump masquerading\n"));
 
     let at_node = node_ports(plan, family);
     let node_rule = |map: &str| match &at_node {
-        Some(at) => text(format_args!("{}meta l4proto . th dport vmap @{map}\n", at.0)),
+        Some(at) => text(format_args!("{}meta l4proto . th dport vmap @{map}\n", at.as_str())),
         None => Text::default(),
     };
     chain(
         "services",
-        &text(format_args!("{key} vmap @services\n{}", node_rule("node-services").0)),
+        &text(format_args!("{key} vmap @services\n{}", node_rule("node-services").as_str())),
     );
     chain("refused-services", &text(format_args!("{key} vmap @refused\n")));
     chain("refused-node-ports", &node_rule("node-refused"));
@@ -66,25 +66,25 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
     chain("rejecting", &text(format_args!("reject\n")));
 
     chain("mark-for-masquerade", &marks);
-    chain("mark-own", &text(format_args!("fib saddr type local {}", marks.0)));
+    chain("mark-own", &text(format_args!("fib saddr type local {}", marks.as_str())));
     let others = pods(plan, family, " !=");
-    let others = others.as_ref().map_or("", |pods| &pods.0);
-    chain("mark-others", &text(format_args!("{others}{}", marks.0)));
+    let others = others.as_ref().map_or("", Text::as_str);
+    chain("mark-others", &text(format_args!("{others}{}", marks.as_str())));
     let pods = pods(plan, family, "");
     for at in [At::Ip, At::Node] {
         let (key, prefix) = (at.key(family), at.prefix());
         let inside = text(format_args!("goto {prefix}inside\n"));
         let mut rules = Text::default();
         if let Some(pods) = &pods {
-            rules.str(&pods.0).str(&inside.0);
+            rules.text(pods).text(&inside);
         }
         rules
             .str("fib saddr type local jump mark-for-masquerade\nfib saddr type local ")
-            .str(&inside.0);
+            .text(&inside);
         rules.str(key).str(" vmap @").str(prefix).str("outside\n");
-        chain(&text(format_args!("{prefix}divided")).0, &rules);
+        chain(text(format_args!("{prefix}divided")).as_str(), &rules);
         let rules = text(format_args!("{key} vmap @{prefix}inside\n"));
-        chain(&text(format_args!("{prefix}inside")).0, &rules);
+        chain(text(format_args!("{prefix}inside")).as_str(), &rules);
     }
     let masquerading = format_args!(
         "meta mark & {mark:#010x} != 0 goto masquerade-now\n\

@@ -1,6 +1,6 @@
 //! The flat layout: what a port has in the maps that all Services share.
 
-use core::net::IpAddr;
+use core::net::SocketAddr;
 
 use super::affinity;
 use super::object::{At, Class, Map, Masquerade, Side};
@@ -61,7 +61,7 @@ pub(super) fn key(text: &mut Text, port: &PortPlan, frontend: &Frontend) {
 /// What both layouts have in common: refusals, source ranges, endpoints that may call themselves.
 pub(super) fn write_common(sink: &mut impl Sink, port: &PortPlan) {
     for &ip in &port.here {
-        sink.element(Map::Hairpin, |key| _ = key.ip(ip).str(" . ").ip(ip), |_| ());
+        sink.shared(Map::Hairpin, ip);
     }
     for frontend in &port.frontends {
         let at = At::of(frontend);
@@ -152,17 +152,12 @@ impl Lead<'_> {
         sink.class(class);
         sink.element(from, of, |text| _ = text.str("goto ").display(class));
         let map = Map::Slots(side, at, slots.total());
-        for (slot, place) in slots.iter() {
-            let addr = targets.backends[place].addr;
-            let of_slot = |text: &mut Text| {
-                of(text);
-                text.str(" . ").number(slot);
-            };
-            sink.element(map, of_slot, |text| endpoint(text, addr.ip(), addr.port()));
-        }
+        let mut key = Text::default();
+        of(&mut key);
+        sink.slots(map, &key, &slots, &targets.backends);
     }
 }
 
-pub(super) fn endpoint(text: &mut Text, ip: IpAddr, port: u16) {
-    text.ip(ip).str(" . ").number(port.into());
+pub(super) fn endpoint(text: &mut Text, addr: SocketAddr) {
+    text.ip(addr.ip()).str(" . ").number(addr.port().into());
 }

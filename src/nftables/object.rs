@@ -1,6 +1,7 @@
 //! The maps and chains that Services share.
 
 use core::fmt;
+use core::net::IpAddr;
 
 use super::{Kind, family_str};
 use crate::net::IpFamily;
@@ -89,6 +90,14 @@ impl Map {
     /// Whether several Services may have the same element.
     pub(super) const fn is_shared(self) -> bool {
         matches!(self, Self::ClusterIps | Self::Hairpin)
+    }
+
+    /// Such an element for an address.
+    pub(super) fn shared_key(self, text: &mut Text, ip: IpAddr) {
+        text.ip(ip);
+        if self == Self::Hairpin {
+            text.str(" . ").ip(ip);
+        }
     }
 
     pub(super) const fn kind(self) -> Kind {
