@@ -1,7 +1,7 @@
 //! Prints the rules that carry out what a node does with the Services of manifests.
 //!
 //! ```text
-//! cargo run --release --features nftables --example rules -- --to nftables examples/manifests
+//! cargo run --release --features iptables,nftables --example rules -- --to nftables examples/manifests
 //! ```
 //!
 //! Services get their addresses, node ports and endpoints as in the proxy example; those of a live cluster have them.
@@ -21,8 +21,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use svcplane::nftables::{self, Config, Layout};
-use svcplane::plan::Mode;
+use svcplane::iptables;
+use svcplane::net::IpFamily;
+use svcplane::nftables::{self, Layout};
+use svcplane::plan::{Mode, Plan};
 
 use cluster::{Cluster, Setup};
 use manifests::Sources;
@@ -33,7 +35,7 @@ struct Args {
     /// What the rules are for
     #[arg(long)]
     to: Target,
-    /// How they are laid out
+    /// How those for nft are laid out
     #[arg(long, default_value = "flat")]
     layout: Shape,
     #[command(flatten)]
@@ -42,7 +44,12 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Target {
+    /// For `nft -f -`
     Nftables,
+    /// For `iptables-restore --noflush`
+    Iptables,
+    /// For `ip6tables-restore --noflush`
+    Ip6tables,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,15 +80,34 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
     let sources = Sources::new(args.setup.paths.clone()).map_err(|error| vec![error])?;
     let mode = match args.to {
         Target::Nftables => Mode::Nftables,
+        Target::Iptables | Target::Ip6tables => Mode::Iptables,
     };
     let cluster = Cluster::new(sources.read()?, &args.setup, mode, None)?;
     for warning in &cluster.warnings {
         eprintln!("warning: {warning}");
     }
-    let mut config = Config::default();
-    config.layout = match args.layout {
-        Shape::Flat => Layout::Flat,
-        Shape::Chains => Layout::Chains,
+    let plan = &cluster.plan;
+    Ok(match args.to {
+        Target::Nftables => {
+            let mut config = nftables::Config::default();
+            config.layout = match args.layout {
+                Shape::Flat => Layout::Flat,
+                Shape::Chains => Layout::Chains,
+            };
+            nftables::compile(plan, &config)
+        }
+        Target::Iptables => for_iptables(plan, IpFamily::V4),
+        Target::Ip6tables => for_iptables(plan, IpFamily::V6),
+    })
+}
+
+fn for_iptables(plan: &Plan, family: IpFamily) -> String {
+    let config = iptables::Config::default();
+    let mut text = iptables::compile(plan, family, &config);
+    text += "# then, unless they are there:\n";
+    let jump = |jump: iptables::Jump| {
+        format!("# -t {} -I {} {}\n", jump.table, jump.chain, jump.rule.join(" "))
     };
-    Ok(nftables::compile(&cluster.plan, &config))
+    text.extend(iptables::jumps(plan, family, &config).into_iter().map(jump));
+    text
 }

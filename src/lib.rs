@@ -14,6 +14,8 @@ mod draw;
 pub mod endpoints;
 pub mod field;
 pub mod ipam;
+#[cfg(feature = "iptables")]
+pub mod iptables;
 pub mod k8s;
 pub mod labels;
 pub mod name;
@@ -23,7 +25,7 @@ pub mod nftables;
 pub mod node;
 pub mod plan;
 pub mod pod;
-#[cfg(feature = "nftables")]
+#[cfg(any(feature = "iptables", feature = "nftables"))]
 pub mod rules;
 pub mod sched;
 pub mod service;
