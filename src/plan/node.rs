@@ -24,7 +24,7 @@ use crate::service::Service;
 /// | --- | --- | --- | --- | --- |
 /// | node ports by [default](NodePortAddresses::ModeDefault) | at all local addresses | at the first address of each family | at all but link-local ones of IPv6 | at all local addresses |
 /// | node ports at loopback addresses, if [wanted](LocalNode::localhost_node_ports) | IPv4's | never | never | both families' |
-/// | the health-check node port | accepted | left to the administrator | accepted | the program's own |
+/// | the health-check node port | accepted | left to the administrator | accepted, at virtual addresses too | the program's own |
 /// | a port that a cluster IP does not have | passes | rejected | rejected, at each virtual address | passes |
 /// | an address of the service CIDRs that no Service has | passes | dropped | passes | passes |
 /// | source ranges, while there are no endpoints | nobody is dropped: all are rejected | heeded | heeded | nobody is dropped |

@@ -188,7 +188,7 @@ impl Plan {
             let target = self.index.get(&(family, None, protocol, port))?;
             let here = match target.frontend {
                 Some(_) => self.node_port_reach(family).contains(&self.node, ip),
-                None => self.node.is_own(ip),
+                None => self.node.is_own(ip) || self.is_bound(ip),
             };
             here.then_some(target)
         })
@@ -204,14 +204,22 @@ impl Plan {
         self.addresses.get(&ip).is_some_and(|uses| uses.as_backend > 0)
     }
 
+    /// Whether an address is a Service's that IPVS has on the node, which takes packets to it and may call from it.
+    fn is_bound(&self, ip: IpAddr) -> bool {
+        let uses = self.addresses.get(&ip).copied().unwrap_or_default();
+        self.mode == Mode::Ipvs && uses.is_virtual()
+    }
+
     /// Where a packet with this source comes from that came in from an interface.
     pub fn origin(&self, source: IpAddr, interface: Option<InterfaceName>) -> Origin {
         // IPVS has the virtual addresses on the node, which may call from them.
         let uses = || self.addresses.get(&source).copied().unwrap_or_default();
         let virtual_here = || self.mode == Mode::Ipvs && uses().is_virtual();
+=======
+>>>>>>> d8ffe35 (Plan: in mode ipvs the health check is let in at virtual addresses, as they are on the node; it was refused there)
         if self.node.pods.is_pod(source, interface) {
             Origin::Pod
-        } else if self.node.is_own(source) || virtual_here() {
+        } else if self.node.is_own(source) || self.is_bound(source) {
             Origin::Node
         } else {
             Origin::Elsewhere
