@@ -1,5 +1,6 @@
 //! Where a Service can be reached, and what becomes of connections there.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -271,8 +272,8 @@ impl<'a> Weights<'a> {
     /// False if there is no name, or one that has a weight already.
     fn insert(&mut self, name: &'a str, weight: u32) -> bool {
         match parse_ip(name) {
-            Ok(ip) => self.by_ip.insert(ip, weight).is_none(),
-            Err(_) => !name.is_empty() && self.by_name.insert(name, weight).is_none(),
+            Ok(ip) => is_new(self.by_ip.entry(ip), weight),
+            Err(_) => !name.is_empty() && is_new(self.by_name.entry(name), weight),
         }
     }
 
@@ -283,4 +284,11 @@ impl<'a> Weights<'a> {
             .and_then(|target| self.by_name.get(&*target.name));
         by_name.or_else(|| self.by_ip.get(&endpoint.ip)).copied().unwrap_or(1)
     }
+}
+
+/// Puts a value where there is none; false if there is one, which stays.
+fn is_new<K: Ord>(entry: Entry<'_, K, u32>, value: u32) -> bool {
+    let Entry::Vacant(vacant) = entry else { return false };
+    vacant.insert(value);
+    true
 }
