@@ -93,7 +93,9 @@ impl Plan {
             }
             Met::Unallocated(cidr) => {
                 let ip = packet.destination.ip().to_canonical();
-                steps.push(format!("{ip} is in the service CIDR {cidr}, and no Service has it"));
+                steps.push(format!(
+                    "{ip} is in the service CIDR {cidr}, and no Service's cluster IP"
+                ));
                 steps.push(format!(
                     "in mode {} {}",
                     self.mode,

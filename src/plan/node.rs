@@ -29,6 +29,7 @@ use crate::service::Service;
 /// | an address of the service CIDRs that no Service has | passes | dropped | passes | passes |
 /// | source ranges, while there are no endpoints | nobody is dropped: all are rejected | heeded | heeded | nobody is dropped |
 /// | policy `Local` without local endpoints | dropped | dropped | all endpoints are taken | dropped |
+/// | the node at a cluster IP, if [pods are not told apart](LocalDetector::None) | keeps its address | keeps its address | masqueraded | keeps its address |
 /// | pods and the node at an external address under policy `Local` | as at the cluster IP | as at the cluster IP | local endpoints, as everybody | as at the cluster IP |
 ///
 /// Source: kube-proxy, the nftables mode's list of intentional differences and the rules of each mode.
