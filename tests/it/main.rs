@@ -28,6 +28,7 @@ mod name;
 mod net;
 mod packing;
 mod plan;
+mod plan_model;
 #[cfg(feature = "serde")]
 mod pods;
 mod pool;
