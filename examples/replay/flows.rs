@@ -15,8 +15,8 @@ use svcplane::net::Protocol;
 use svcplane::plan::{LocalNode, Mode, Packet, Plan, Verdict};
 use svcplane::service::Service;
 
-use crate::Outcome;
-use crate::node::NodeFile;
+use super::Outcome;
+use super::node::NodeFile;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,6 +13,8 @@ mod convert;
 mod endpoints;
 #[cfg(feature = "serde")]
 mod example;
+#[cfg(feature = "serde")]
+mod flows;
 mod hints;
 mod index;
 mod ipam;
