@@ -10,7 +10,7 @@ use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Merged, Packing
 use svcplane::k8s::{self, Object};
 use svcplane::name::ObjectName;
 use svcplane::node::Nodes;
-use svcplane::plan::{LocalNode, Plan};
+use svcplane::plan::{LocalNode, Mode, Plan};
 use svcplane::pod::Pod;
 use svcplane::service::Service;
 
@@ -23,9 +23,11 @@ fuzz_target!(|bytes: &[u8]| {
     let sets: Vec<EndpointSet> =
         world.services.values().map(|service| world.endpoints_of(service)).collect();
     let node = LocalNode::new("node".parse().expect("a legal name"));
-    let plan = Plan::new(&node, world.services.values().zip(&sets));
-    let back = Plan::new(&node, world.services.values().rev().zip(sets.iter().rev()));
-    assert_eq!(plan, back);
+    for &mode in Mode::ALL {
+        let plan = Plan::new(&node, mode, world.services.values().zip(&sets));
+        let back = Plan::new(&node, mode, world.services.values().rev().zip(sets.iter().rev()));
+        assert_eq!(plan, back);
+    }
 });
 
 /// The object again by way of its mirror.
