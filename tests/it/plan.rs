@@ -1,5 +1,10 @@
 //! What becomes of packets: the packet-flow tables of kube-proxy's own tests, and the plan's promises.
 
+mod conntrack;
+mod health;
+mod topology;
+mod warning;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
