@@ -212,11 +212,6 @@ impl Plan {
 
     /// Where a packet with this source comes from that came in from an interface.
     pub fn origin(&self, source: IpAddr, interface: Option<InterfaceName>) -> Origin {
-        // IPVS has the virtual addresses on the node, which may call from them.
-        let uses = || self.addresses.get(&source).copied().unwrap_or_default();
-        let virtual_here = || self.mode == Mode::Ipvs && uses().is_virtual();
-=======
->>>>>>> d8ffe35 (Plan: in mode ipvs the health check is let in at virtual addresses, as they are on the node; it was refused there)
         if self.node.pods.is_pod(source, interface) {
             Origin::Pod
         } else if self.node.is_own(source) || self.is_bound(source) {
