@@ -413,10 +413,15 @@ impl Cluster {
             (true, _) => return Outcome::Drop,
             (false, _) => policy,
         };
+        // Who calls itself is on this node, as far as is known.
+        let may_be_here = candidates.iter().any(|(addr, endpoint)| {
+            let elsewhere = endpoint.node.as_ref().is_some_and(|node| *node != self.node.name);
+            addr.ip() == source && !elsewhere
+        });
         let backends = self.choose(&candidates, policy).into_iter();
         let backends = backends.map(|(addr, endpoint)| {
             let weight = weight(service, endpoint);
-            (addr, weight, masquerade || addr.ip() == source)
+            (addr, weight, masquerade || (may_be_here && addr.ip() == source))
         });
         Outcome::Forward {
             service: service.name.clone(),
