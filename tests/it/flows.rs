@@ -10,7 +10,7 @@ use svcplane::plan::Mode;
 #[path = "../../examples/common/node.rs"]
 mod node;
 #[path = "../../examples/replay/flows.rs"]
-mod scenario;
+pub(crate) mod scenario;
 
 /// What a replay says; here it is asked packet by packet.
 #[derive(Default)]

@@ -19,6 +19,8 @@ mod hints;
 mod index;
 mod ipam;
 mod ipam_model;
+#[cfg(feature = "serde")]
+mod iptables;
 mod k8s;
 #[cfg(feature = "serde")]
 mod lab;
