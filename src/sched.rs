@@ -94,6 +94,18 @@ pub trait Scheduler: fmt::Debug {
     /// The place of the backend for a new connection, which has to be [usable](Entry::usable); `None` if
     /// there is none. Not scanning the list here is what the changes are told for.
     fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place>;
+
+    /// A scheduler that picks as this one would from now on, for one more thread with a copy of this list. It hears of no change: after one,
+    /// this one is asked for another. `None`, the default, if picks depend on connection counts, which then have to be in one place.
+    ///
+    /// What it leaves to chance should be seeded from this one's draws, so that no two draw the same.
+    fn another(&mut self, backends: &Backends) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        let _ = backends;
+        None
+    }
 }
 
 /// What happened to the list.
@@ -207,6 +219,12 @@ macro_rules! algorithms {
             fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
                 match self {
                     $( Self::$name(scheduler) => scheduler.pick(backends, flow), )*
+                }
+            }
+
+            fn another(&mut self, backends: &Backends) -> Option<Self> {
+                match self {
+                    $( Self::$name(scheduler) => scheduler.another(backends).map(Self::$name), )*
                 }
             }
         }

@@ -20,6 +20,16 @@ impl DestinationHashing {
     pub fn new(flags: Flags) -> Self {
         Self { flags, table: Table::new(SLOTS) }
     }
+
+    fn refresh(&mut self, backends: &Backends) {
+        self.table.refresh(|slots| {
+            let first: alloc::vec::Vec<Place> =
+                backends.iter().map(|(place, _)| place).take(SLOTS).collect();
+            for (slot, place) in first.iter().cycle().take(SLOTS).enumerate() {
+                slots.set(slot, *place);
+            }
+        });
+    }
 }
 
 impl Scheduler for DestinationHashing {
@@ -30,13 +40,12 @@ impl Scheduler for DestinationHashing {
     }
 
     fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
-        self.table.refresh(|table| {
-            let first: alloc::vec::Vec<Place> =
-                backends.iter().map(|(place, _)| place).take(SLOTS).collect();
-            for (slot, place) in first.iter().cycle().take(SLOTS).enumerate() {
-                table.set(slot, *place);
-            }
-        });
+        self.refresh(backends);
         look_up(&self.table, backends, folded(flow.destination.ip()), self.flags.fallback)
+    }
+
+    fn another(&mut self, backends: &Backends) -> Option<Self> {
+        self.refresh(backends);
+        Some(self.clone())
     }
 }

@@ -1,7 +1,6 @@
 //! What the hashing algorithms share: how an address becomes a number, and a table that is dealt out.
 
-use alloc::boxed::Box;
-use alloc::vec;
+use alloc::sync::Arc;
 use core::net::{IpAddr, SocketAddr};
 
 use super::{Backends, Place};
@@ -26,16 +25,19 @@ pub(super) fn number(end: SocketAddr, port: bool) -> u32 {
 
 const VACANT: u32 = u32::MAX;
 
-/// Slots dealt out to places. Built when it is asked, if the list has changed in a way that matters.
+/// Slots dealt out to places. Built when it is asked, if the list has changed in a way that matters. Clones share the slots until then.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    slots: Box<[u32]>,
+    slots: Arc<[u32]>,
     stale: bool,
 }
 
+/// The slots while they are dealt out.
+pub(super) struct Slots<'a>(&'a mut [u32]);
+
 impl Table {
     pub(super) fn new(size: usize) -> Self {
-        Self { slots: vec![VACANT; size].into(), stale: false }
+        Self { slots: core::iter::repeat_n(VACANT, size).collect(), stale: false }
     }
 
     pub(super) fn forget(&mut self) {
@@ -44,29 +46,18 @@ impl Table {
 
     /// Deals the slots out again if the list has changed; `deal` finds them vacant.
     #[inline]
-    pub(super) fn refresh(&mut self, deal: impl FnOnce(&mut Self)) {
+    pub(super) fn refresh(&mut self, deal: impl FnOnce(&mut Slots<'_>)) {
         if self.stale {
             self.deal_again(deal);
         }
     }
 
     #[cold]
-    fn deal_again(&mut self, deal: impl FnOnce(&mut Self)) {
+    fn deal_again(&mut self, deal: impl FnOnce(&mut Slots<'_>)) {
         self.stale = false;
-        self.slots.fill(VACANT);
-        deal(self);
-    }
-
-    pub(super) fn set(&mut self, slot: usize, place: Place) {
-        self.slots[slot] = place.0;
-    }
-
-    pub(super) fn is_vacant(&self, slot: usize) -> bool {
-        self.slots[slot] == VACANT
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        let slots = Arc::make_mut(&mut self.slots);
+        slots.fill(VACANT);
+        deal(&mut Slots(slots));
     }
 
     /// The place that has a slot, and whether the backend there is usable; `None` for a vacant slot.
@@ -74,6 +65,20 @@ impl Table {
         let place = Some(self.slots[slot]).filter(|place| *place != VACANT)?;
         let place = backends.place_at(place as usize)?;
         Some((place, backends.get(place).is_some_and(super::Entry::usable)))
+    }
+}
+
+impl Slots<'_> {
+    pub(super) const fn set(&mut self, slot: usize, place: Place) {
+        self.0[slot] = place.0;
+    }
+
+    pub(super) const fn is_vacant(&self, slot: usize) -> bool {
+        self.0[slot] == VACANT
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -36,6 +36,11 @@ impl Lots {
         Self(Draw::new(seed))
     }
 
+    /// Others, seeded from these.
+    pub(super) fn another(&mut self) -> Self {
+        Self::new(self.0.next())
+    }
+
     /// The first of those that `next` yields to get the connection: one that starts slowly does as often as its share says.
     #[inline]
     pub(super) fn among(
@@ -109,6 +114,11 @@ impl Urn {
             occupied: 0,
             total: 0,
         }
+    }
+
+    /// The same places with other draws, seeded from these.
+    pub(super) fn another(&mut self) -> Self {
+        Self { draw: Draw::new(self.draw.next()), ..self.clone() }
     }
 
     /// Gives a place a weight; 0 takes it out.

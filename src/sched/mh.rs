@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use siphasher::sip::SipHasher13;
 
-use super::hash::{Table, number};
+use super::hash::{Slots, Table, number};
 use super::{Backends, Change, Flags, Place, Scheduler};
 use crate::backend::Flow;
 use crate::bitset::Bitset;
@@ -66,14 +66,14 @@ impl Path {
     }
 
     /// Takes the next vacant slot; there is one.
-    fn take(&mut self, table: &mut Table, place: Place) {
-        while !table.is_vacant(self.at as usize) {
+    fn take(&mut self, slots: &mut Slots<'_>, place: Place) {
+        while !slots.is_vacant(self.at as usize) {
             self.at += self.skip;
             if self.at >= SLOTS {
                 self.at -= SLOTS;
             }
         }
-        table.set(self.at as usize, place);
+        slots.set(self.at as usize, place);
     }
 }
 
@@ -94,7 +94,7 @@ impl MaglevHashing {
     /// Deals the slots out if the list has changed in a way that matters.
     fn refresh(&mut self, backends: &Backends) {
         let Self { table, members, .. } = self;
-        table.refresh(|table| deal(table, members, backends));
+        table.refresh(|slots| deal(slots, members, backends));
     }
 
     /// Where a flow may go, in the order of preference: the backend of its slot, then those that the fallback comes to, each once
@@ -123,7 +123,7 @@ fn probes(number: u32) -> impl Iterator<Item = usize> {
     core::iter::once(first).chain(others).map(|slot| slot as usize)
 }
 
-fn deal(table: &mut Table, members: &mut Vec<Option<Member>>, backends: &Backends) {
+fn deal(slots: &mut Slots<'_>, members: &mut Vec<Option<Member>>, backends: &Backends) {
     let weights = || backends.iter().map(|(place, _)| backends.last_weight(place));
     let gcd = weights().fold(0, super::gcd).max(1);
     let greatest = weights().max().unwrap_or(0) / gcd;
@@ -142,14 +142,14 @@ fn deal(table: &mut Table, members: &mut Vec<Option<Member>>, backends: &Backend
         .collect();
     // Those behind get no slot, but their weights have counted.
     walks.truncate(SLOTS as usize);
-    let mut vacant = table.len();
+    let mut vacant = slots.len();
     while vacant > 0 && !walks.is_empty() {
         for walk in &mut walks {
             for _ in 0..walk.turns {
                 if vacant == 0 {
                     return;
                 }
-                walk.path.take(table, walk.place);
+                walk.path.take(slots, walk.place);
                 vacant -= 1;
             }
         }
@@ -186,5 +186,11 @@ impl Scheduler for MaglevHashing {
         }
         let usable = |slot| self.table.get(backends, slot).filter(|(_, usable)| *usable);
         probes(number).find_map(usable).map(|(place, _)| place)
+    }
+
+    /// The two share the table.
+    fn another(&mut self, backends: &Backends) -> Option<Self> {
+        self.refresh(backends);
+        Some(Self { flags: self.flags, table: self.table.clone(), members: Vec::new() })
     }
 }

@@ -93,4 +93,8 @@ impl Scheduler for RoundRobin {
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         self.lots.among(backends, || self.mark.next(&self.usable, backends))
     }
+
+    fn another(&mut self, _: &Backends) -> Option<Self> {
+        Some(Self { lots: self.lots.another(), ..self.clone() })
+    }
 }

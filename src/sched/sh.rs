@@ -21,6 +21,20 @@ impl SourceHashing {
     pub fn new(flags: Flags) -> Self {
         Self { flags, table: Table::new(SLOTS) }
     }
+
+    fn refresh(&mut self, backends: &Backends) {
+        self.table.refresh(|slots| {
+            // Of more backends than slots, those behind get none.
+            let turns = backends.iter().flat_map(|(place, entry)| {
+                let turns = usize::try_from(entry.weight().max(1)).unwrap_or(SLOTS);
+                core::iter::repeat_n(place, turns.min(SLOTS))
+            });
+            let first: alloc::vec::Vec<Place> = turns.take(SLOTS).collect();
+            for (slot, place) in first.iter().cycle().take(SLOTS).enumerate() {
+                slots.set(slot, *place);
+            }
+        });
+    }
 }
 
 impl Scheduler for SourceHashing {
@@ -31,17 +45,12 @@ impl Scheduler for SourceHashing {
     }
 
     fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place> {
-        self.table.refresh(|table| {
-            // Of more backends than slots, those behind get none.
-            let turns = backends.iter().flat_map(|(place, entry)| {
-                let turns = usize::try_from(entry.weight().max(1)).unwrap_or(SLOTS);
-                core::iter::repeat_n(place, turns.min(SLOTS))
-            });
-            let first: alloc::vec::Vec<Place> = turns.take(SLOTS).collect();
-            for (slot, place) in first.iter().cycle().take(SLOTS).enumerate() {
-                table.set(slot, *place);
-            }
-        });
+        self.refresh(backends);
         look_up(&self.table, backends, number(flow.client, self.flags.port), self.flags.fallback)
+    }
+
+    fn another(&mut self, backends: &Backends) -> Option<Self> {
+        self.refresh(backends);
+        Some(self.clone())
     }
 }

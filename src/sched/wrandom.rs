@@ -31,4 +31,8 @@ impl Scheduler for WeightedRandom {
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         self.lots.among(backends, || self.urn.draw())
     }
+
+    fn another(&mut self, _: &Backends) -> Option<Self> {
+        Some(Self { urn: self.urn.another(), lots: self.lots.another() })
+    }
 }

@@ -134,6 +134,10 @@ impl Scheduler for WeightedRoundRobin {
     fn pick(&mut self, backends: &Backends, _: &Flow) -> Option<Place> {
         self.lots.among(backends, || self.walk.next(backends))
     }
+
+    fn another(&mut self, _: &Backends) -> Option<Self> {
+        Some(Self { lots: self.lots.another(), ..self.clone() })
+    }
 }
 
 /// What is known of a part of the list.
