@@ -46,6 +46,8 @@
 //! new one does.
 
 mod persistent;
+#[cfg(feature = "sync")]
+mod shared;
 mod sticky;
 mod timers;
 
@@ -81,6 +83,8 @@ pub struct Balancer<S = AnyScheduler> {
     /// When the first timer ends; no pick looks further.
     next: Instant,
     slow_start: Duration,
+    #[cfg(feature = "sync")]
+    mark: shared::Mark,
 }
 
 type AddrHasher = BuildHasherDefault<SipHasher13>;
@@ -119,14 +123,8 @@ impl Conn {
 
 #[cfg(feature = "sync")]
 impl Conn {
-    /// The same connection once more. Who uses it sees to it that only one is released.
-    pub(crate) const fn alias(&self) -> Self {
-        Self { ..*self }
-    }
-
-    /// What it is going to be once an alias of it is counted so.
-    pub(crate) const fn set_active(&mut self, active: bool) {
-        self.active = active;
+    pub(crate) const fn is_active(&self) -> bool {
+        self.active
     }
 }
 
@@ -163,10 +161,12 @@ impl Balancer {
     pub fn set_algorithm(&mut self, algorithm: Algorithm, flags: Flags, seed: u64) {
         if self.algorithm() == algorithm {
             self.scheduler.set_flags(flags);
+            #[cfg(feature = "sync")]
+            self.mark.outdate();
             return;
         }
         self.scheduler = AnyScheduler::new(algorithm, flags, seed);
-        self.scheduler.changed(&self.backends, Change::Renumbered);
+        self.tell(Change::Renumbered);
     }
 }
 
@@ -192,6 +192,8 @@ impl<S: Scheduler> Balancer<S> {
             timers: BTreeSet::new(),
             next: Instant::MAX,
             slow_start: Duration::ZERO,
+            #[cfg(feature = "sync")]
+            mark: shared::Mark::default(),
         }
     }
 
@@ -262,7 +264,7 @@ impl<S: Scheduler> Balancer<S> {
     pub fn remove(&mut self, id: BackendId, now: Instant) -> Result<(), StaleId> {
         self.expire(now);
         let place = self.backends.unlink(id).ok_or(StaleId { id })?;
-        self.scheduler.changed(&self.backends, Change::Removed(place));
+        self.tell(Change::Removed(place));
         if let Some(aside) = self.backends.aside_mut(id) {
             aside.idle = false;
             // One that was revived since it was removed last may still wait for its look.
@@ -457,11 +459,11 @@ impl<S: Scheduler> Balancer<S> {
 
     fn link(&mut self, id: BackendId) {
         if self.backends.renumber() {
-            self.scheduler.changed(&self.backends, Change::Renumbered);
+            self.tell(Change::Renumbered);
             self.backends.forget_former_places();
         }
         if let Some(place) = self.backends.link(id) {
-            self.scheduler.changed(&self.backends, Change::Added(place));
+            self.tell(Change::Added(place));
         }
     }
 
@@ -469,15 +471,17 @@ impl<S: Scheduler> Balancer<S> {
     fn set(&mut self, id: BackendId, backend: Backend) -> bool {
         let Some(place) = self.backends.place(id) else { return false };
         self.backends.set(id, backend, false);
-        self.scheduler.changed(&self.backends, Change::Edited(place));
+        self.tell(Change::Edited(place));
         true
     }
 
     fn set_excluded(&mut self, ids: &[BackendId], excluded: bool) {
         for &id in ids {
-            if let Some(entry) = self.backends.entry_mut(id) {
-                entry.excluded = excluded;
-                self.updated(id);
+            let Some((entry, place)) = self.backends.listed_mut(id) else { continue };
+            entry.excluded = excluded;
+            // For one pick only: it is no change of the list.
+            if let Some(place) = place {
+                self.scheduler.changed(&self.backends, Change::Updated(place));
             }
         }
     }
@@ -520,7 +524,14 @@ impl<S: Scheduler> Balancer<S> {
 
     fn updated(&mut self, id: BackendId) {
         if let Some(place) = self.backends.place(id) {
-            self.scheduler.changed(&self.backends, Change::Updated(place));
+            self.tell(Change::Updated(place));
         }
+    }
+
+    /// Tells the scheduler of a change that is not of counts or for one pick only.
+    fn tell(&mut self, change: Change) {
+        #[cfg(feature = "sync")]
+        self.mark.outdate();
+        self.scheduler.changed(&self.backends, change);
     }
 }
