@@ -19,7 +19,7 @@
 //!   threads have to share it behind a lock; the lines with "Mutex" take an uncontended one in each call.
 //! * The lines with "thread" or "threads" are svcplane's `SharedBalancer`, a clone for each thread, beside one pingora `LoadBalancer` in an `Arc`. Ours
 //!   counts and releases: an operation is a pick, its `established`, and the drop of one at random of the 256 connections that the thread
-//!   holds, three times a lock that all threads want. pingora's is `select`, which does none of this. The threads start at a
+//!   holds; where picks depend on no counts, each thread does that by itself. pingora's is `select`, which does none of this. The threads start at a
 //!   barrier and divide the operations; the time is from the first start to the last end, by the operations of all
 //!   threads: with two it would at best be half of what it is with one.
 //! * **pingora**'s `LoadBalancer::select` counts nothing, has no thresholds and takes `&self`: any thread may call it, and updates swap
