@@ -14,7 +14,7 @@ pub(crate) mod scenario;
 
 /// What a replay says; here it is asked packet by packet.
 #[derive(Default)]
-struct Outcome {
+pub(crate) struct Outcome {
     compared: String,
     /// Input, expected, got.
     mismatches: Vec<[String; 3]>,
