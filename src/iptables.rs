@@ -36,7 +36,7 @@
 //! least recently makes room, and may go elsewhere next time.
 //!
 //! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. An address that is a Service's
-//! as well as the node's has no node ports, also without endpoints. Weights other than equal ones are heeded.
+//! as well as the node's has no node ports, also without endpoints. What is translated is not refused for where it goes. Weights other than equal ones are heeded.
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 

@@ -58,6 +58,14 @@ pub(super) fn chains(plan: &Plan, family: IpFamily, config: &Config) -> Vec<(Str
     let marked = format_args!("-m mark --mark {mark:#010x}/{mark:#010x} -j ACCEPT\n");
     forward.display(marked).str("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
 
+    // What is translated goes to an endpoint, which may be at an address and port where another Service refuses.
+    for rules in [&mut services, &mut external, &mut firewall] {
+        if !rules.is_empty() {
+            let refusals = core::mem::take(rules);
+            rules.str("-m conntrack --ctstate DNAT -j RETURN\n").text(&refusals);
+        }
+    }
+
     let name = |chain: &str| format!("{}-{chain}", config.prefix);
     let mut chains = alloc::vec![
         (name("SERVICES"), services),

@@ -84,7 +84,8 @@ fn rules(input: &str) -> BTreeMap<String, Vec<String>> {
     chains
 }
 
-/// kube-proxy's `TestOverallIPTablesRules`, but for packets that it counts, and for a rule without target in KUBE-FW.
+/// kube-proxy's `TestOverallIPTablesRules`, but for packets that it counts, for a rule without target in KUBE-FW, and for what keeps
+/// translated packets from being refused.
 #[test]
 fn the_overall_scenario_is_kube_proxys() {
     let plan = scenario("overall.json").plan(Mode::Iptables);
@@ -122,10 +123,13 @@ const SVC4_MARK: &str = "-m tcp -p tcp -d 172.30.0.44 --dport 80 ! -s 10.0.0.0/8
 const OVERALL: &str = "
 *filter
 NODEPORTS -m tcp -p tcp --dport 30000 -j ACCEPT
+SERVICES -m conntrack --ctstate DNAT -j RETURN
 SERVICES -m tcp -p tcp -d 172.30.0.46 --dport 80 -j REJECT
+EXTERNAL-SERVICES -m conntrack --ctstate DNAT -j RETURN
 EXTERNAL-SERVICES -m tcp -p tcp -d 192.168.99.22 --dport 80 -j DROP
 EXTERNAL-SERVICES -m tcp -p tcp -d 1.2.3.4 --dport 80 -j DROP
 EXTERNAL-SERVICES -m addrtype --dst-type LOCAL -m tcp -p tcp --dport 3001 -j DROP
+PROXY-FIREWALL -m conntrack --ctstate DNAT -j RETURN
 PROXY-FIREWALL -m tcp -p tcp -d 5.6.7.8 --dport 80 -j DROP
 FIREWALL -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
 FORWARD -m conntrack --ctstate INVALID -j DROP
