@@ -371,8 +371,9 @@ trait Sink {
 #[derive(Default)]
 struct Whole {
     elements: BTreeMap<Map, Text>,
-    /// What several Services may have.
-    shared: Vec<(Map, IpAddr)>,
+    /// What several Services may have: cluster IPs, and endpoints that may call themselves.
+    cluster_ips: Vec<IpAddr>,
+    hairpin: Vec<IpAddr>,
     classes: BTreeSet<Class>,
     chains: BTreeMap<String, Text>,
     dynamic: BTreeMap<String, (Kind, Text)>,
@@ -390,7 +391,10 @@ impl Sink for Whole {
     }
 
     fn shared(&mut self, map: Map, ip: IpAddr) {
-        self.shared.push((map, ip));
+        match map {
+            Map::ClusterIps => self.cluster_ips.push(ip),
+            _ => self.hairpin.push(ip),
+        }
     }
 
     #[inline]
@@ -420,11 +424,15 @@ impl Whole {
         for map in Map::FIXED {
             self.elements.entry(map).or_default();
         }
-        self.shared.sort_unstable_by_key(|&(map, ip)| (map, as_number(ip)));
-        self.shared.dedup();
-        for &(map, ip) in &self.shared {
+        for (map, ips) in
+            [(Map::ClusterIps, &mut self.cluster_ips), (Map::Hairpin, &mut self.hairpin)]
+        {
+            ips.sort_unstable_by_key(|&ip| as_number(ip));
+            ips.dedup();
             let text = self.elements.entry(map).or_default();
-            map.shared_key(text.str(if text.is_empty() { "" } else { ",\n" }), ip);
+            for &ip in &*ips {
+                map.shared_key(text.str(if text.is_empty() { "" } else { ",\n" }), ip);
+            }
         }
         for (map, elements) in &self.elements {
             script.str(map.kind().as_str()).str(" ").display(map).str(" {\n");

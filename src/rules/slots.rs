@@ -9,8 +9,8 @@ use crate::backend::Backend;
 /// then each backend has at least one slot, and at most one connection of `MOST` goes elsewhere than the weights say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slots {
-    /// How many slots each backend has, one after the other.
-    counts: Vec<u32>,
+    /// How many slots each backend has, one after the other; `None` is one each.
+    counts: Option<Vec<u32>>,
     total: u32,
 }
 
@@ -20,6 +20,12 @@ const MOST: u64 = 50;
 impl Slots {
     /// Backends of weight 0 get none. More than `u32::MAX` / [`MOST`] backends do not fit a plan.
     pub(crate) fn new(backends: &[Backend]) -> Self {
+        if let [first, others @ ..] = backends {
+            if first.weight > 0 && others.iter().all(|other| other.weight == first.weight) {
+                let total = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+                return Self { counts: None, total };
+            }
+        }
         let weights = || backends.iter().map(|backend| u64::from(backend.weight));
         let used = weights().filter(|&weight| weight > 0);
         let divisor = used.clone().fold(0, gcd).max(1);
@@ -33,7 +39,7 @@ impl Slots {
         let counts: Vec<u32> =
             parts.into_iter().map(|part| u32::try_from(part).unwrap_or(u32::MAX)).collect();
         let total = counts.iter().fold(0_u32, |sum, &count| sum.saturating_add(count));
-        Self { counts, total }
+        Self { counts: Some(counts), total }
     }
 
     /// How many slots there are: 0 if no backend has a weight.
@@ -43,8 +49,13 @@ impl Slots {
 
     /// Each slot with its backend's place, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
-        let places = self.counts.iter().enumerate();
-        (0..).zip(places.flat_map(|(place, &count)| (0..count).map(move |_| place)))
+        let (counts, equal) = match &self.counts {
+            Some(counts) => (&**counts, 0),
+            None => (&[][..], self.total as usize),
+        };
+        let places = counts.iter().enumerate();
+        let weighted = places.flat_map(|(place, &count)| (0..count).map(move |_| place));
+        (0..).zip((0..equal).chain(weighted))
     }
 }
 
