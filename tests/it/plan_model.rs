@@ -511,7 +511,7 @@ proptest! {
     #[test]
     fn every_route_is_the_models(
         cluster in cluster(),
-        packets in prop::collection::vec((packet(), prop::option::of(any::<Index>())), 150),
+        packets in prop::collection::vec((packet(), prop::option::of(any::<Index>())), 100),
     ) {
         let (plan, claims) = (cluster.plan(), cluster.claims());
         for (mut packet, aim) in packets {

@@ -1,5 +1,6 @@
 //! Which entries of connection tracking are stale.
 
+use svcplane::endpoints::EndpointSet;
 use svcplane::net::Protocol::{self, Sctp, Tcp, Udp};
 use svcplane::plan::{ConntrackFlow, Mode, NodePortAddresses, Plan};
 use svcplane::service::{Service, TrafficPolicy};
@@ -104,6 +105,22 @@ fn without_endpoints_all_flows_are_stale() {
     // Of a Service that is no more nothing is known but that the service CIDRs are for none else.
     let plan = Plan::empty(node(), Mode::Userspace);
     assert!(!is_stale(&plan, Udp, "172.30.0.41:80", "10.0.0.1:80"));
+}
+
+/// What is published whatever its state is ready and may not serve: `DIFFERENCE`, kube-proxy takes clients away that it would send there again.
+#[test]
+fn what_is_ready_keeps_its_flows_though_it_does_not_serve() {
+    let service = dns();
+    let set = endpoints(&service, &["10.0.0.1 local ready"]);
+    let published = set.endpoints().map(|endpoint| {
+        let mut endpoint = endpoint.clone();
+        endpoint.conditions.serving = false;
+        endpoint
+    });
+    let set = EndpointSet::new(service.name.clone(), published);
+    let plan = Plan::new(&node(), Mode::Userspace, [(&service, &set)]);
+    assert!(!is_stale(&plan, Udp, "172.30.0.41:80", "10.0.0.1:80"));
+    assert!(is_stale(&plan, Udp, "172.30.0.41:80", "10.0.0.2:80"));
 }
 
 /// All that are stale are told, in order.
