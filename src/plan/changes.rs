@@ -133,10 +133,6 @@ impl Plan {
             }
             self.services = services;
         }
-        // What one Service gives up another may claim.
-        for name in changes.services.keys() {
-            self.set(name, None);
-        }
         for (name, change) in &changes.services {
             self.set(name, change.after.clone());
         }
