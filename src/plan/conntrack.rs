@@ -38,7 +38,7 @@ impl Plan {
     /// where it is. An entry that was translated, for an address of the [service CIDRs](super::LocalNode::service_cidrs) that is no Service's
     /// any more, is stale as well; at other addresses that is not known.
     ///
-    /// Source: kube-proxy's `conntrack` package. `DIFFERENCE`: there, nothing is deleted for a Service without any endpoint that serves, so that
+    /// Source: kube-proxy's `conntrack` package. `DIFFERENCE`: there, an endpoint that is ready and does not serve is left as well; nothing is deleted for a Service without any endpoint that serves, so that
     /// its clients stay pinned; a node port is looked for at any address in the world, here at those that take node ports; and the
     /// endpoint's port is not compared.
     ///

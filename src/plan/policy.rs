@@ -196,6 +196,7 @@ impl<'a> Planner<'a> {
             source_ranges: Arc::default(),
             from_pod: action(internal, all),
             // With IPVS the address is on the node itself, which then calls from that very address: it has to be changed.
+            // `DIFFERENCE`: kube-proxy does so only where it calls from a virtual address.
             from_node: action(internal, all || told_apart || mode == Mode::Ipvs),
             from_elsewhere: action(internal, all || told_apart),
         };
