@@ -9,26 +9,27 @@ use core::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::object::{Masquerade, Side};
+use super::object::Masquerade;
 use super::{Config, Kind, Sink, family_str, flat};
 use crate::plan::{PortPlan, ServicePortName, Targets};
 use crate::rules::{Slots, Text, port_hash};
+use crate::service::TrafficPolicy;
 
 /// Writes the chain and what it needs; its name.
-#[expect(clippy::too_many_arguments, reason = "all that tells one such chain from another")]
 pub(super) fn write(
     sink: &mut impl Sink,
     config: &Config,
     port: &PortPlan,
-    targets: &Targets,
-    slots: &Slots,
+    policy: TrafficPolicy,
     masquerade: Masquerade,
-    side: Side,
     timeout: Duration,
 ) -> String {
+    let targets = port.targets(policy);
+    let slots = Slots::new(&targets.backends);
     let (hash, ip) = (port_hash(&port.name), family_str(port.family));
     let seconds = timeout.as_secs();
-    let prefix = if side == Side::Local { "local-" } else { "" };
+    // A port may go to both kinds of targets from frontends of one masquerading.
+    let prefix = if policy == TrafficPolicy::Local { "local-" } else { "" };
     let chain = format!("{prefix}{}-{hash}", masquerade.as_str());
     // Its timeout cannot be changed, so that another one is another map.
     let pins = format!("pins-{hash}-{seconds}");

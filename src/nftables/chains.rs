@@ -57,7 +57,7 @@ pub(super) fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan)
             Fate::Refused(_) => {}
             Fate::Same(policy, Masquerade::Nobody) => lead(sink, &goto(policy)),
             Fate::Same(policy, masquerade) => {
-                let name = format!("{}-{base}", masquerade.as_str());
+                let name = format!("{}-{base}", marking(policy, masquerade));
                 let mut rules = Text::default();
                 masquerade.rule(&mut rules);
                 rules.str("goto ").str(&goto(policy)).str("\n");
@@ -82,6 +82,17 @@ pub(super) fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan)
         if used[usize::from(policy == TrafficPolicy::Local)] {
             write_targets(sink, config, port, policy, chain(policy));
         }
+    }
+}
+
+/// The kind of chain that marks packets on their way to a port's endpoints under a policy: a port may have one for each. With a `-` no
+/// longer than a name has room for.
+const fn marking(policy: TrafficPolicy, masquerade: Masquerade) -> &'static str {
+    match (policy, masquerade) {
+        (TrafficPolicy::Cluster, _) => masquerade.as_str(),
+        (TrafficPolicy::Local, Masquerade::Everybody) => "local-all",
+        (TrafficPolicy::Local, Masquerade::Others) => "local-cluster",
+        (TrafficPolicy::Local, Masquerade::Node | Masquerade::Nobody) => "local-own",
     }
 }
 

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use super::affinity;
 use super::object::{At, Class, Map, Masquerade, Side};
 use super::{ClientAffinity, Config, Sink};
-use crate::plan::{Action, Frontend, PortPlan, Targets};
+use crate::plan::{Action, Frontend, PortPlan};
 use crate::rules::{Slots, Text, disjoint};
 use crate::service::TrafficPolicy;
 
@@ -95,7 +95,7 @@ pub(super) fn write_common(sink: &mut impl Sink, port: &PortPlan) {
 
 pub(super) fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan) {
     write_common(sink, port);
-    let targets = |policy: TrafficPolicy| Lead { port, targets: port.targets(policy), config };
+    let targets = |policy: TrafficPolicy| Lead { port, policy, config };
     for frontend in &port.frontends {
         let at = At::of(frontend);
         let of = |text: &mut Text| key(text, port, frontend);
@@ -121,7 +121,7 @@ pub(super) fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan)
 /// Leads frontends to targets.
 struct Lead<'a> {
     port: &'a PortPlan,
-    targets: &'a Targets,
+    policy: TrafficPolicy,
     config: &'a Config,
 }
 
@@ -134,19 +134,19 @@ impl Lead<'_> {
         masquerade: Masquerade,
         side: Side,
     ) {
-        let Self { port, targets, config } = *self;
+        let Self { port, policy, config } = *self;
         let of = |text: &mut Text| key(text, port, frontend);
-        let slots = Slots::new(&targets.backends);
         let hashed = match (port.client_ip_affinity, config.affinity) {
             (None, _) => false,
             (Some(_), ClientAffinity::Hashed) => true,
             (Some(timeout), ClientAffinity::Stateful) => {
-                let chain =
-                    affinity::write(sink, config, port, targets, &slots, masquerade, side, timeout);
+                let chain = affinity::write(sink, config, port, policy, masquerade, timeout);
                 sink.element(from, of, |text| _ = text.str("goto ").str(&chain));
                 return;
             }
         };
+        let targets = port.targets(policy);
+        let slots = Slots::new(&targets.backends);
         let at = At::of(frontend);
         let class = Class { masquerade, side, at, hashed, slots: slots.total() };
         sink.class(class);
