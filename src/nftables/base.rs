@@ -1,5 +1,7 @@
 //! The chains that every ruleset has: where packets enter, and what they go through.
 
+use alloc::format;
+
 use super::object::At;
 use super::{Config, family_str};
 use crate::net::IpFamily;
@@ -23,19 +25,20 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
     let marks = text(format_args!("meta mark set meta mark | {mark:#010x}\n"));
 
     let hook = |what: &str, rules: &str| text(format_args!("type {what}; policy accept;\n{rules}"));
-    let ranges = "ct state new jump firewall\n";
-    chain("prerouting-filter", &hook("filter hook prerouting priority -110", ranges));
-    chain("output-filter", &hook("filter hook output priority -110", ranges));
+    // What is translated already, of the node's own also before it comes in again, goes to an endpoint, and what is refused at the same
+    // address and port does not concern it.
+    let first = |chain: &str| format!("ct state new ct status ! dnat jump {chain}\n");
+    let ranges = first("firewall");
+    chain("prerouting-filter", &hook("filter hook prerouting priority -110", &ranges));
+    chain("output-filter", &hook("filter hook output priority -110", &ranges));
     chain("prerouting", &hook("nat hook prerouting priority -100", "jump services\n"));
     chain("output", &hook("nat hook output priority -100", "jump services\n"));
-    let (services, nodes) =
-        ("ct state new jump refused-services\n", "ct state new jump refused-node-ports\n");
-    let unused = "ct state new jump unused-cluster-ips\n";
-    let input = text(format_args!("{services}{nodes}"));
-    let onward = text(format_args!("{services}{unused}"));
-    chain("input", &hook("filter hook input priority 0", input.as_str()));
-    chain("forward", &hook("filter hook forward priority 0", onward.as_str()));
-    chain("output-translated", &hook("filter hook output priority 0", onward.as_str()));
+    let services = first("refused-services");
+    let input = format!("{services}{}", first("refused-node-ports"));
+    let onward = format!("{services}{}", first("unused-cluster-ips"));
+    chain("input", &hook("filter hook input priority 0", &input));
+    chain("forward", &hook("filter hook forward priority 0", &onward));
+    chain("output-translated", &hook("filter hook output priority 0", &onward));
     chain("postrouting", &hook("nat hook postrouting priority 100", "jump masquerading\n"));
 
     let at_node = node_ports(plan, family);
