@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
 
+use super::affinity;
 use super::flat::{self, Fate};
 use super::object::{At, Map, Masquerade};
 use super::{Config, Kind, Sink, family_str};
@@ -27,7 +28,7 @@ fn base(name: &ServicePortName, endpoint: Option<SocketAddr>) -> String {
         let _ = write!(text, "__{ip}/{}", addr.port());
     }
     let mut base = format!("{}-{text}", hash(8, |hashed| hashed.write_str(&text)));
-    // The kernel takes 255 bytes, of which the longest prefix takes 16.
+    // The kernel takes 255 bytes, of which prefix and timeout take 15.
     if base.len() > 240 {
         base.truncate(237);
         base.push_str("...");
@@ -113,12 +114,14 @@ fn write_targets(
     for (backend, base) in backends.iter().zip(&bases) {
         let mut endpoint = Text::default();
         if let Some(timeout) = port.client_ip_affinity {
-            let set = format!("affinity-{base}");
+            // Its timeout cannot be changed, so that another one is another set.
+            let seconds = affinity::seconds(timeout);
+            let set = format!("affinity-{base}-{seconds}");
             rules.display(format_args!("{ip} saddr @{set} goto endpoint-{base}\n"));
             endpoint.display(format_args!("update @{set} {{ {ip} saddr }}\n"));
             let mut spec = Text::default();
             spec.display(format_args!("typeof {ip} saddr\nflags dynamic,timeout\n"));
-            let (seconds, clients) = (timeout.as_secs(), config.clients.max(1));
+            let clients = config.clients.max(1);
             spec.display(format_args!("timeout {seconds}s\nsize {clients}\n"));
             sink.dynamic(Kind::Set, set, spec);
         }
