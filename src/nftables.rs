@@ -21,15 +21,15 @@
 //!
 //! let plan = Plan::new(&node, Mode::Nftables, [(&service, &endpoints)]);
 //! let delta = nftables::delta(&plan, &Plan::diff(&empty, &plan), &config);
-//! assert!(delta.script.contains("add element ip svcplane services { 10.96.0.10 . tcp . 6379 : goto plain-1 }"));
+//! assert!(delta.script.contains("add element ip svcplane services { 10.96.0.10 . tcp . 6379 : goto plain-tcp-1 }"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! **Layout.** What the kernel needs to commit a ruleset follows the number of chains, rules and maps, not that of elements. So the default
-//! layout, [`Layout::Flat`], has few of the former: the map `services` leads from an address, transport and port to a chain for all ports with as many
-//! endpoints, which has one rule: a slot, drawn at random, leads through the map `slots-N` to the endpoint. Endpoints of equal weight get exactly
-//! equal parts; of other weights too, or at most a fiftieth of the connections goes elsewhere than they say. A port with affinity has a chain and a map of
-//! its clients. [`Layout::Chains`] has a chain for each port and each endpoint, as kube-proxy has it.
+//! layout, [`Layout::Flat`], has few of the former: the map `services` leads from an address, transport and port to a chain for all ports of the
+//! transport with as many endpoints, which has one rule: a slot, drawn at random, leads through the map `slots-tcp-N` to the endpoint. Endpoints of
+//! equal weight get exactly equal parts; of other weights too, or at most a fiftieth of the connections goes elsewhere than they say. A port with
+//! affinity has a chain and a map of its clients. [`Layout::Chains`] has a chain for each port and each endpoint, as kube-proxy has it.
 //!
 //! **Change.** What is written for a Service is a function of its present plan, and each script is one transaction: no packet sees a part of it, and
 //! what a delta leaves behind is what a full script would have written. Only chains and maps that nothing refers to any more

@@ -148,13 +148,16 @@ impl Lead<'_> {
         let targets = port.targets(policy);
         let slots = Slots::new(&targets.backends);
         let at = At::of(frontend);
-        let class = Class { masquerade, side, at, hashed, slots: slots.total() };
+        let protocol = port.name.protocol;
+        let class = Class { masquerade, side, at, protocol, hashed, slots: slots.total() };
         sink.class(class);
         sink.element(from, of, |text| _ = text.str("goto ").display(class));
-        let map = Map::Slots(side, at, slots.total());
         let mut key = Text::default();
-        of(&mut key);
-        sink.slots(map, &key, &slots, &targets.backends);
+        if let Some(ip) = frontend.ip {
+            key.ip(ip).str(" . ");
+        }
+        key.number(frontend.port.into());
+        sink.slots(class.map(), &key, &slots, &targets.backends);
     }
 }
 

@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::{Kind, family_str};
-use crate::net::IpFamily;
+use crate::net::{IpFamily, Protocol};
 use crate::rules::Text;
 
 /// A map or set.
@@ -26,8 +26,8 @@ pub(super) enum Map {
     Outside(At),
     /// What is refused for want of endpoints.
     Refused(At),
-    /// The endpoints of ports with so many slots.
-    Slots(Side, At, u32),
+    /// The endpoints of a transport's ports with so many slots.
+    Slots(Side, At, Protocol, u32),
 }
 
 /// Where frontends are.
@@ -48,6 +48,15 @@ pub(super) enum Side {
     Local,
 }
 
+impl Side {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Local => "local-",
+        }
+    }
+}
+
 impl At {
     pub(super) const fn prefix(self) -> &'static str {
         match self {
@@ -63,6 +72,19 @@ impl At {
             (Self::Ip, IpFamily::V6) => "ip6 daddr . meta l4proto . th dport",
             (Self::Node, _) => "meta l4proto . th dport",
         }
+    }
+
+    /// The same, of one transport.
+    pub(super) fn port_key(
+        self,
+        text: &mut Text,
+        protocol: Protocol,
+        family: IpFamily,
+    ) -> &mut Text {
+        if self == Self::Ip {
+            text.str(family_str(family)).str(" daddr . ");
+        }
+        text.str(protocol.as_lower_str()).str(" dport")
     }
 }
 
@@ -121,9 +143,11 @@ impl Map {
             Self::Services(at) | Self::Inside(at) | Self::Outside(at) | Self::Refused(at) => {
                 text.str(at.key(family)).str(" : verdict")
             }
-            Self::Slots(_, at, slots) => {
-                text.str(at.key(family)).str(" . numgen random mod ").number(slots).str(" : ");
-                text.str(ip).str(" daddr . th dport")
+            // Of one transport: nft 1.0.6 cannot read an endpoint of any, `th dport`, back from the kernel, and then refuses rules that
+            // refer to the map.
+            Self::Slots(_, at, protocol, slots) => {
+                at.port_key(text, protocol, family).str(" . numgen random mod ").number(slots);
+                text.str(" : ").str(ip).str(" daddr . ").str(protocol.as_lower_str()).str(" dport")
             }
         };
         text.str("\n");
@@ -141,18 +165,21 @@ impl fmt::Display for Map {
             Self::Inside(at) => write!(f, "{}inside", at.prefix()),
             Self::Outside(at) => write!(f, "{}outside", at.prefix()),
             Self::Refused(at) => write!(f, "{}refused", at.prefix()),
-            Self::Slots(Side::Main, at, slots) => write!(f, "{}slots-{slots}", at.prefix()),
-            Self::Slots(Side::Local, at, slots) => write!(f, "{}local-slots-{slots}", at.prefix()),
+            Self::Slots(side, at, protocol, slots) => {
+                let (at, side) = (at.prefix(), side.prefix());
+                write!(f, "{at}{side}slots-{}-{slots}", protocol.as_lower_str())
+            }
         }
     }
 }
 
-/// The chain of all ports with so many slots.
+/// The chain of all ports of a transport with so many slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Class {
     pub(super) masquerade: Masquerade,
     pub(super) side: Side,
     pub(super) at: At,
+    pub(super) protocol: Protocol,
     /// The client's address says which slot.
     pub(super) hashed: bool,
     pub(super) slots: u32,
@@ -201,31 +228,33 @@ impl Masquerade {
 }
 
 impl Class {
+    /// Where its rule finds endpoints.
+    pub(super) const fn map(self) -> Map {
+        Map::Slots(self.side, self.at, self.protocol, self.slots)
+    }
+
     /// The rules, one a line.
     pub(super) fn rules(self, family: IpFamily) -> Text {
         let ip = family_str(family);
-        let slots = Map::Slots(self.side, self.at, self.slots);
         let mut rules = Text::default();
         self.masquerade.rule(&mut rules);
-        rules.str("dnat ").str(ip).str(" to ").str(self.at.key(family)).str(" . ");
+        rules.str("dnat ").str(ip).str(" to ");
+        self.at.port_key(&mut rules, self.protocol, family).str(" . ");
         if self.hashed {
             rules.str("jhash ").str(ip).str(" saddr mod ").number(self.slots).str(" seed 0x1");
         } else {
             rules.str("numgen random mod ").number(self.slots);
         }
-        rules.str(" map @").display(slots).str("\n");
+        rules.str(" map @").display(self.map()).str("\n");
         rules
     }
 }
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = match self.side {
-            Side::Main => "",
-            Side::Local => "local-",
-        };
         let hashed = if self.hashed { "hash-" } else { "" };
-        let (at, masquerade) = (self.at.prefix(), self.masquerade.as_str());
-        write!(f, "{at}{side}{masquerade}-{hashed}{}", self.slots)
+        let (at, side) = (self.at.prefix(), self.side.prefix());
+        let (masquerade, protocol) = (self.masquerade.as_str(), self.protocol.as_lower_str());
+        write!(f, "{at}{side}{masquerade}-{hashed}{protocol}-{}", self.slots)
     }
 }
