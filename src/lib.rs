@@ -2,7 +2,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(test, feature = "sync"))]
+#[cfg(any(test, feature = "kernel", feature = "sync"))]
 extern crate std;
 
 pub mod affinity;
@@ -17,6 +17,8 @@ pub mod ipam;
 #[cfg(feature = "iptables")]
 pub mod iptables;
 pub mod k8s;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod kernel;
 pub mod labels;
 pub mod name;
 pub mod net;

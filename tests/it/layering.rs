@@ -14,6 +14,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (5, &["k8s", "plan"]),
     (6, &["rules"]),
     (7, &["iptables", "nftables"]),
+    (8, &["kernel"]),
 ];
 
 fn sources() -> Vec<PathBuf> {

@@ -22,6 +22,8 @@ mod ipam_model;
 #[cfg(feature = "serde")]
 mod iptables;
 mod k8s;
+#[cfg(all(feature = "kernel", feature = "serde", target_os = "linux"))]
+mod kernel;
 #[cfg(feature = "serde")]
 mod lab;
 mod labels;

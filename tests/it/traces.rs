@@ -9,14 +9,14 @@ use svcplane::sched::Algorithm;
 mod ipvs;
 
 #[derive(Default)]
-struct Outcome {
-    compared: String,
+pub(crate) struct Outcome {
+    pub(crate) compared: String,
     /// Input, expected, got.
-    mismatches: Vec<[String; 3]>,
+    pub(crate) mismatches: Vec<[String; 3]>,
 }
 
 impl Outcome {
-    fn compare(&mut self, input: &str, expected: String, got: String) {
+    pub(crate) fn compare(&mut self, input: &str, expected: String, got: String) {
         if expected != got {
             self.mismatches.push([input.to_owned(), expected, got]);
         }

@@ -1,0 +1,159 @@
+//! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`, `conntrack`, `nsenter`.
+//!
+//! ```no_run
+//! use svcplane::kernel::{Conntrack, Nft};
+//! use svcplane::nftables::{self, Config};
+//! use svcplane::plan::{LocalNode, Mode, Plan};
+//!
+//! let (nft, config) = (Nft::new(), Config::default());
+//! println!("nft {}", nft.supported()?);
+//! let plan = Plan::empty(LocalNode::new("node-1".parse()?), Mode::Nftables);
+//! nft.apply(&nftables::compile(&plan, &config))?;
+//! Conntrack::new().delete_stale(&plan)?;
+//! nft.apply(&nftables::remove(&config))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! No shell is involved, scripts go through pipes, and every call waits until the tool has ended: the kernel may take seconds for a
+//! large ruleset, so that a program that has other things to do makes these calls on a thread of its own. All need root, or the capability
+//! `CAP_NET_ADMIN` in the network namespace.
+//!
+//! [`Syncer`] says when to hand over what. It does nothing itself, reads no clock and can be tested without a kernel.
+//!
+//! Source: kube-proxy, which runs the same tools (but for conntrack, to which it speaks netlink since 1.32).
+
+mod conntrack;
+mod nft;
+mod syncer;
+mod tool;
+
+use std::boxed::Box;
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+use std::str::FromStr;
+use std::string::String;
+use std::vec::Vec;
+
+use thiserror::Error;
+
+pub use conntrack::Conntrack;
+pub use nft::{Nft, NftVersion};
+pub use syncer::{Pacing, Step, Syncer};
+
+/// The name of a network namespace as `ip netns` keeps them, in `/run/netns`: 1 to 255 bytes, no slash and no control character, not `.` or `..`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsName(Box<str>);
+
+impl NetnsName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NetnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for NetnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The text is not the name of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected the name of a network namespace: 1 to 255 bytes without slash")]
+#[non_exhaustive]
+pub struct ParseNetnsNameError;
+
+impl FromStr for NetnsName {
+    type Err = ParseNetnsNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNetnsNameError> {
+        let illegal = |c: char| c == '/' || c.is_control();
+        if text.is_empty()
+            || text.len() > 255
+            || matches!(text, "." | "..")
+            || text.contains(illegal)
+        {
+            return Err(ParseNetnsNameError);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A tool could not be run, or did not do what it was asked for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The tool cannot be started: it is not installed, or this process may not.
+    #[error("cannot run {tool}: {error}")]
+    Start {
+        /// The tool.
+        tool: String,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The tool was started, and what it says cannot be read.
+    #[error("cannot talk to {tool}: {error}")]
+    Pipe {
+        /// The tool.
+        tool: String,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The tool refused. Of a script nothing has been done: it is one transaction.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The tool said something that is not what it is known to say.
+    #[error("cannot read what {tool} says: {line:?}")]
+    Unreadable {
+        /// The tool.
+        tool: String,
+        /// The line.
+        line: String,
+    },
+    /// The tool is older than what the scripts need.
+    #[error("nft {found} is too old: expected {needed} or a newer one")]
+    TooOld {
+        /// What is installed.
+        found: NftVersion,
+        /// The oldest that will do.
+        needed: NftVersion,
+    },
+}
+
+/// What a tool says about why it did not do what it was asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The tool.
+    pub tool: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said, at most 64 KiB.
+    pub stderr: String,
+    /// The lines of the script that it complains of, at most eight, each with its number from 1. Empty if it names none.
+    pub lines: Vec<(usize, String)>,
+}
+
+impl fmt::Display for Refusal {
+    /// The first line of what the tool said, and the lines that it complains of.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} refused ({})", self.tool, self.status)?;
+        let said = self.stderr.lines().map(str::trim).find(|line| !line.is_empty());
+        if let Some(said) = said {
+            write!(f, ": {said}")?;
+        }
+        for (number, line) in &self.lines {
+            write!(f, "; line {number}: {line}")?;
+        }
+        Ok(())
+    }
+}

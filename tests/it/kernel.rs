@@ -1,0 +1,19 @@
+//! The compiled rules in the real kernel: in network namespaces that these tests make, with real connections.
+//!
+//! They need root, `nft`, `ip` and `conntrack`, and are skipped where something of that is missing; not if `SVCPLANE_REQUIRE_KERNEL` is
+//! set. Everything that they make is named after this process and goes with it, also after a panic; what a process that was killed left
+//! behind, the next run removes.
+
+#[path = "../../examples/replay/flows.rs"]
+#[expect(dead_code, reason = "the example looks at more")]
+mod flows;
+#[path = "../../examples/common/node.rs"]
+mod node;
+
+mod netns;
+mod scenarios;
+mod topology;
+mod traffic;
+
+use crate::traces::Outcome;
+use netns::ready;
