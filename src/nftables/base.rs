@@ -33,6 +33,10 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
     chain("output-filter", &hook("filter hook output priority -110", &ranges));
     chain("prerouting", &hook("nat hook prerouting priority -100", "jump services\n"));
     chain("output", &hook("nat hook output priority -100", "jump services\n"));
+    // Who was on its way through the rules while a transaction replaced them may have found an endpoint's chain of before and its elements gone. It
+    // goes through those that are there now; nobody else comes here whom a Service has got already.
+    chain("prerouting-again", &hook("nat hook prerouting priority -99", "jump services\n"));
+    chain("output-again", &hook("nat hook output priority -99", "jump services\n"));
     let services = first("refused-services");
     let input = format!("{services}{}", first("refused-node-ports"));
     let onward = format!("{services}{}", first("unused-cluster-ips"));
