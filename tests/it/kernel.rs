@@ -4,16 +4,12 @@
 //! set. Everything that they make is named after this process and goes with it, also after a panic; what a process that was killed left
 //! behind, the next run removes.
 
-#[path = "../../examples/replay/flows.rs"]
-#[expect(dead_code, reason = "the example looks at more")]
-mod flows;
-#[path = "../../examples/common/node.rs"]
-mod node;
-
+mod affinity;
+mod change;
+mod lab;
 mod netns;
 mod scenarios;
 mod topology;
 mod traffic;
 
-use crate::traces::Outcome;
 use netns::ready;

@@ -9,14 +9,14 @@ use svcplane::sched::Algorithm;
 mod ipvs;
 
 #[derive(Default)]
-pub(crate) struct Outcome {
-    pub(crate) compared: String,
+struct Outcome {
+    compared: String,
     /// Input, expected, got.
-    pub(crate) mismatches: Vec<[String; 3]>,
+    mismatches: Vec<[String; 3]>,
 }
 
 impl Outcome {
-    pub(crate) fn compare(&mut self, input: &str, expected: String, got: String) {
+    fn compare(&mut self, input: &str, expected: String, got: String) {
         if expected != got {
             self.mismatches.push([input.to_owned(), expected, got]);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSet};
 use svcplane::kernel::{Conntrack, Nft};
 use svcplane::name::ObjectName;
-use svcplane::net::Protocol;
+use svcplane::net::{IpFamily, Protocol};
 use svcplane::nftables::{self, Config, Layout, Leftover};
 use svcplane::plan::{LocalDetector, LocalNode, Mode, Packet, Plan};
 use svcplane::service::{ClusterIps, Service, ServicePort};
@@ -148,7 +148,8 @@ fn server(met: &Met, what: &dyn std::fmt::Display) -> SocketAddr {
 /// A Service with one port of each of some transports, by which it is named, at its cluster IP.
 pub(crate) fn service(name: &str, cluster_ips: &[&str], protocols: &[Protocol]) -> Service {
     let mut service = Service::new(ObjectName::new("ns", name).expect("a name"));
-    let ips = cluster_ips.iter().map(|text| ip(text)).collect();
+    let ips: Vec<IpAddr> = cluster_ips.iter().map(|text| ip(text)).collect();
+    service.ip_families = ips.iter().copied().map(IpFamily::of).collect();
     service.cluster_ips = ClusterIps::Assigned(ips);
     for &protocol in protocols {
         let mut port = ServicePort::new(80);
