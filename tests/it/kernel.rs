@@ -9,6 +9,7 @@ mod change;
 mod lab;
 mod netns;
 mod scenarios;
+mod syncer;
 mod topology;
 mod traffic;
 
