@@ -29,6 +29,8 @@ mod table;
 mod tcp;
 #[path = "proxy/udp.rs"]
 mod udp;
+#[path = "common/watch.rs"]
+mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,13 +40,14 @@ use clap::Parser;
 use svcplane::plan::Mode;
 use svcplane::sched::Algorithm;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use cluster::{Cluster, Setup};
 use demo::Demo;
 use listeners::Listeners;
-use manifests::{Fingerprint, Sources};
+use manifests::Sources;
 use shared::{Options, Shared};
+use watch::change;
 
 /// Proxies TCP and UDP to the Services in Kubernetes manifests.
 #[derive(Parser)]
@@ -134,28 +137,6 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-    }
-}
-
-/// Waits until the files are others than those seen, and have been for a moment: a writer may be at work.
-async fn change(sources: &Sources, seen: &Fingerprint) -> Fingerprint {
-    const EVERY: Duration = Duration::from_millis(100);
-    const SETTLED: Duration = Duration::from_millis(30);
-    loop {
-        sleep(EVERY).await;
-        let mut now = sources.fingerprint();
-        if now == *seen {
-            continue;
-        }
-        for _ in 0..10 {
-            sleep(SETTLED).await;
-            let later = sources.fingerprint();
-            if later == now {
-                break;
-            }
-            now = later;
-        }
-        return now;
     }
 }
 
