@@ -11,10 +11,10 @@ use super::tool::Tool;
 use super::{KernelError, NetnsName};
 use crate::endpoints::{Endpoint, EndpointPort, EndpointSet};
 use crate::name::ObjectName;
-use crate::net::Protocol;
+use crate::net::{IpFamily, Protocol};
 use crate::nftables::{self, Config};
 use crate::plan::{LocalNode, Mode, Plan};
-use crate::service::{ClusterIps, Service, ServicePort};
+use crate::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
 
 /// The tool `nft`, by which scripts come to the kernel.
 ///
@@ -169,8 +169,13 @@ fn specimen() -> Option<String> {
     let mut service = Service::new(name.clone());
     service.cluster_ips =
         ClusterIps::Assigned(vec!["198.51.100.1".parse().ok()?, "2001:db8:1::1".parse().ok()?]);
+    service.ip_families = vec![IpFamily::V4, IpFamily::V6];
     service.client_ip_affinity = Some(Duration::from_secs(10_800));
-    service.external_ips = vec!["203.0.113.1".parse().ok()?];
+    let mut ingress = Ingress::default();
+    ingress.ip = Some("203.0.113.1".parse().ok()?);
+    service.kind = ServiceKind::LoadBalancer;
+    service.load_balancer.ingress = vec![ingress];
+    service.load_balancer.source_ranges = vec!["203.0.113.128/25".parse().ok()?];
     let mut endpoints = vec![];
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         let mut port = ServicePort::new(53);
@@ -211,7 +216,8 @@ mod tests {
     #[test]
     fn the_specimen_has_everything() {
         let script = specimen().expect("all of it parses");
-        for part in ["tcp . 53", "udp . 30053", "sctp", "pins-", "2001:db8::2", "203.0.113.1"] {
+        let ranges = "203.0.113.1 . tcp . 53 . 203.0.113.128/25";
+        for part in ["tcp . 53", "udp . 30053", "sctp", "pins-", "2001:db8::2", ranges] {
             assert!(script.contains(part), "{part}: {script}");
         }
     }

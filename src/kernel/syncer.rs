@@ -90,12 +90,18 @@ pub enum Step {
 ///
 /// syncer.services_listed();
 /// syncer.slices_listed();
-/// let Step::Full { script, .. } = syncer.step(now) else { panic!("nothing is loaded yet") };
-/// // kernel::Nft::new().apply(&script), and then
-/// syncer.done(now); // or syncer.failed(now)
-/// # drop(script);
-/// let Step::Wait(Some(next)) = syncer.step(now) else { panic!("all is loaded") };
-/// assert_eq!(next, Instant::from_secs(3_610));
+/// let until = loop {
+///     let done: Result<(), std::io::Error> = match syncer.step(now) {
+///         Step::Full { script, .. } | Step::Delta { script, .. } | Step::Sweep { script } => {
+///             Ok(drop(script)) // kernel::Nft::apply
+///         }
+///         Step::Flows(plan) => Ok(drop(plan)), // kernel::Conntrack::delete_stale
+///         Step::Wait(until) => break until,
+///         _ => unreachable!("there are no others"),
+///     };
+///     if done.is_ok() { syncer.done(now) } else { syncer.failed(now) }
+/// };
+/// assert_eq!(until, Some(Instant::from_secs(3_610))); // or when the plan changes
 /// # Ok::<(), svcplane::name::NameError>(())
 /// ```
 ///

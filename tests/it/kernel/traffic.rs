@@ -38,7 +38,7 @@ impl Servers {
                 self.0.spawn(serve_udp(socket, at));
                 Ok(())
             }),
-            _ => Ok(()),
+            Protocol::Sctp => Ok(()),
         };
         started.unwrap_or_else(|error| panic!("{at}/{protocol}: {error}"));
     }
@@ -127,7 +127,7 @@ pub(crate) async fn call(topology: &Topology, packet: &Packet, patience: Duratio
             Protocol::Udp => {
                 UdpClient::new(topology, packet.source, packet.destination).await?.call().await
             }
-            other => Err(io::Error::other(format!("no client for {other}"))),
+            Protocol::Sctp => Err(io::Error::other("no client for SCTP")),
         }
     };
     match timeout(patience, met).await {
