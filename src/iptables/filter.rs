@@ -55,8 +55,8 @@ pub(super) fn chains(plan: &Plan, family: IpFamily, config: &Config) -> Vec<(Str
     if config.drop_invalid {
         forward.str("-m conntrack --ctstate INVALID -j DROP\n");
     }
-    let marked = format_args!("-m mark --mark {mark:#010x}/{mark:#010x} -j ACCEPT\n");
-    forward.display(marked).str("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
+    forward.display(format_args!("-m mark --mark {mark:#010x}/{mark:#010x} -j ACCEPT\n"));
+    forward.str("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
 
     // What is translated goes to an endpoint, which may be at an address and port where another Service refuses.
     for rules in [&mut services, &mut external, &mut firewall] {

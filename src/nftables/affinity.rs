@@ -46,7 +46,7 @@ pub(super) fn write(
 
     let mut rules = Text::default();
     masquerade.rule(&mut rules);
-    let client = format_args!("@{pins} {{ {ip} saddr : meta priority }}");
+    let client = format!("@{pins} {{ {ip} saddr : meta priority }}");
     // To where it went last, if that is an endpoint still. This makes the timeout start again.
     rules.display(format_args!("meta priority set {ip} saddr map @{pins} update {client} "));
     rules.text(&endpoints);

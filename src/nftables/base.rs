@@ -93,13 +93,15 @@ pub(super) fn declare(script: &mut Text, plan: &Plan, config: &Config, family: I
         let rules = text(format_args!("{key} vmap @{prefix}inside\n"));
         chain(text(format_args!("{prefix}inside")).as_str(), &rules);
     }
-    let masquerading = format_args!(
+    let masquerading = text(format_args!(
         "meta mark & {mark:#010x} != 0 goto masquerade-now\n\
          ct status dnat {ip} saddr . {ip} daddr @hairpin goto masquerade-now\n"
-    );
-    chain("masquerading", &text(masquerading));
-    let now = format_args!("meta mark set meta mark & {:#010x}\nmasquerade fully-random\n", !mark);
-    chain("masquerade-now", &text(now));
+    ));
+    chain("masquerading", &masquerading);
+    let rest = !mark;
+    let now =
+        text(format_args!("meta mark set meta mark & {rest:#010x}\nmasquerade fully-random\n"));
+    chain("masquerade-now", &now);
 }
 
 /// Matches packets from pods, or those that are not; `None` if they cannot be told apart.
