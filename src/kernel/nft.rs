@@ -171,8 +171,7 @@ fn specimen() -> Option<String> {
         ClusterIps::Assigned(vec!["198.51.100.1".parse().ok()?, "2001:db8:1::1".parse().ok()?]);
     service.ip_families = vec![IpFamily::V4, IpFamily::V6];
     service.client_ip_affinity = Some(Duration::from_secs(10_800));
-    let mut ingress = Ingress::default();
-    ingress.ip = Some("203.0.113.1".parse().ok()?);
+    let ingress = Ingress { ip: Some("203.0.113.1".parse().ok()?), ..Ingress::default() };
     service.kind = ServiceKind::LoadBalancer;
     service.load_balancer.ingress = vec![ingress];
     service.load_balancer.source_ranges = vec!["203.0.113.128/25".parse().ok()?];
