@@ -32,6 +32,8 @@ mod merge;
 mod mirror;
 mod name;
 mod net;
+#[cfg(feature = "serde")]
+mod nft;
 mod packing;
 mod plan;
 mod plan_model;

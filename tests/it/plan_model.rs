@@ -4,7 +4,7 @@
 //! Source: the rules that kube-proxy writes in its modes iptables, nftables and ipvs, its `topology.go` (which endpoints) and
 //! `nodeport_addresses.go` (where node ports are). The model's own words are `svcplane::plan`'s.
 
-mod clusters;
+pub(crate) mod clusters;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -28,13 +28,13 @@ use svcplane::time::Timestamp;
 use clusters::{cluster, mode, node, packet, packets_everywhere, served};
 
 /// A Service with its endpoints, in any order.
-type Served = (Service, Vec<Endpoint>);
+pub(crate) type Served = (Service, Vec<Endpoint>);
 
 #[derive(Clone, Debug)]
-struct Cluster {
-    node: LocalNode,
-    mode: Mode,
-    services: Vec<Served>,
+pub(crate) struct Cluster {
+    pub(crate) node: LocalNode,
+    pub(crate) mode: Mode,
+    pub(crate) services: Vec<Served>,
 }
 
 /// What becomes of a packet, in values that can be compared.
@@ -107,11 +107,11 @@ fn accessible(service: &Service, port: &ServicePort, family: IpFamily) -> bool {
 }
 
 impl Cluster {
-    fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         self.plan_of(self.services.iter())
     }
 
-    fn plan_of<'a>(&self, services: impl Iterator<Item = &'a Served>) -> Plan {
+    pub(crate) fn plan_of<'a>(&self, services: impl Iterator<Item = &'a Served>) -> Plan {
         let sets: Vec<(&Service, EndpointSet)> = services
             .map(|(s, list)| (s, EndpointSet::new(s.name.clone(), list.iter().cloned())))
             .collect();

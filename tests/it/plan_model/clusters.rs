@@ -44,7 +44,7 @@ const ENDPOINT_IPS: &str =
     "10.0.0.1 10.0.0.2 10.0.0.10 192.168.0.2 fd00:10::1 fd00:10::2 2001:db8::1";
 
 /// A packet to some address and port that somebody may claim, or beside.
-pub(super) fn packet() -> BoxedStrategy<Packet> {
+pub(crate) fn packet() -> BoxedStrategy<Packet> {
     let port = select(&PORTS[..]);
     let protocol = prop_oneof![3 => Just(Protocol::Tcp), 1 => select(&PROTOCOLS[..])];
     let interface = prop::option::of(word(INTERFACES));
@@ -64,7 +64,7 @@ pub(super) fn packet() -> BoxedStrategy<Packet> {
 }
 
 /// To every address and port there is, from a few.
-pub(super) fn packets_everywhere() -> Vec<Packet> {
+pub(crate) fn packets_everywhere() -> Vec<Packet> {
     let sources = ["10.0.0.2", "192.168.0.2", "203.0.113.2"];
     let mut packets = Vec::new();
     for ip in destinations().split(' ') {
@@ -95,7 +95,7 @@ fn some_of(words: &'static str, most: usize) -> impl Strategy<Value = Vec<&'stat
     subsequence(words.split(' ').collect::<Vec<_>>(), 0..=most).prop_shuffle()
 }
 
-pub(super) fn node() -> BoxedStrategy<LocalNode> {
+pub(crate) fn node() -> BoxedStrategy<LocalNode> {
     let detector = prop_oneof![
         Just(LocalDetector::None),
         some_of(POD_CIDRS, 3).prop_map(|texts| LocalDetector::Cidrs(nets(&texts))),
@@ -263,16 +263,16 @@ fn service(name: &'static str) -> BoxedStrategy<Service> {
         .boxed()
 }
 
-pub(super) fn served(name: &'static str) -> BoxedStrategy<Served> {
+pub(crate) fn served(name: &'static str) -> BoxedStrategy<Served> {
     (service(name), prop::collection::vec(endpoint(), 0..6)).boxed()
 }
 
-pub(super) fn mode() -> impl Strategy<Value = Mode> {
+pub(crate) fn mode() -> impl Strategy<Value = Mode> {
     select(Mode::ALL)
 }
 
 /// No two Services of one name are equally old: of those the first counts, so that their order matters.
-pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
+pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let services = (served("s0"), served("s1"), served("s2"), served("s3"), served("s0"));
     (node(), mode(), services, 0_usize..=5).prop_map(|(node, mode, all, count)| {
         let (a, b, c, d, mut again) = all;

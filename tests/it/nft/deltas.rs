@@ -1,0 +1,164 @@
+//! The way from plan to plan: deltas and sweeps end where a full script does, and are never refused.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use svcplane::nftables::{self, Config, Delta, Leftover};
+use svcplane::plan::{Changes, Mode, Plan};
+
+use super::ruleset::Ruleset;
+use super::walk::Host;
+use super::{Cluster, Served, configs, loaded, packets, planned};
+use crate::plan_model::clusters;
+
+/// A Service as it is at first; with other endpoints and another affinity; with some of both endpoints and other ports, policies and
+/// addresses.
+fn versions(name: &'static str) -> impl Strategy<Value = [Served; 3]> {
+    let affinity = || select(vec![None, None, Some(10), Some(20)]);
+    let affinities = [affinity(), affinity(), affinity()];
+    let some = prop::collection::vec(any::<bool>(), 5);
+    (clusters::served(name), clusters::served(name), affinities, some).prop_map(
+        |((service, endpoints), (other, others), affinities, some)| {
+            let kept = endpoints.iter().chain(&others).zip(some.iter().cycle());
+            let mixed = kept.filter(|(_, kept)| **kept).map(|(one, _)| one.clone()).collect();
+            let mut versions = [(service.clone(), endpoints), (service, others), (other, mixed)];
+            for ((service, _), affinity) in versions.iter_mut().zip(affinities) {
+                service.client_ip_affinity = affinity.map(Duration::from_secs);
+            }
+            versions
+        },
+    )
+}
+
+/// Plans, mostly for one node, of which each has some of the same Services in one of their versions.
+pub(super) fn plans(most: usize) -> impl Strategy<Value = Vec<Plan>> {
+    let services = [versions("s0"), versions("s1"), versions("s2"), versions("s3"), versions("s4")];
+    // Which version of which Service; and whether the node is another.
+    let steps = prop::collection::vec(([0_usize..4, 0..4, 0..4, 0..4, 0..4], 0_u8..12), 2..=most);
+    (services, [clusters::node(), clusters::node()], steps).prop_map(|(services, nodes, steps)| {
+        let plan = |(picks, node): ([usize; 5], u8)| {
+            let picks = picks.into_iter().zip(&services);
+            let services = picks.filter_map(|(version, of)| of.get(version).cloned()).collect();
+            let node = nodes[usize::from(node == 0)].clone();
+            Cluster { node, mode: Mode::Nftables, services }.plan()
+        };
+        steps.into_iter().map(plan).collect()
+    })
+}
+
+/// What is loaded, on its way.
+struct Followed<'a> {
+    config: &'a Config,
+    rules: Ruleset,
+    leftovers: Vec<Leftover>,
+}
+
+impl Followed<'_> {
+    fn sweep(&mut self, plan: &Plan) -> Result<(), TestCaseError> {
+        let script = nftables::sweep(plan, self.config, &self.leftovers);
+        self.leftovers.clear();
+        self.rules.apply(&script).map_err(|e| TestCaseError::fail(format!("{e}\n{script}")))
+    }
+
+    fn follow(&mut self, old: &Plan, new: &Plan) -> Result<(), TestCaseError> {
+        let changes = Plan::diff(old, new);
+        let delta = nftables::delta(new, &changes, self.config);
+        if changes.is_empty() {
+            prop_assert_eq!(&delta, &Delta::default());
+        }
+        let script = delta.script;
+        if changes.concerns_node() {
+            self.leftovers.clear();
+        } else {
+            let most = elements(&Plan::diff(new, old), old, self.config)
+                + elements(&changes, new, self.config);
+            let found = Ruleset::elements_in(&script).map_err(TestCaseError::fail)?;
+            prop_assert!(found <= most, "{} elements for {}:\n{}", found, most, script);
+        }
+        self.leftovers.extend(delta.leftovers);
+        self.rules.apply(&script).map_err(|e| TestCaseError::fail(format!("{e}\n{script}")))
+    }
+}
+
+/// How many elements what a change names has by itself.
+fn elements(changes: &Changes, node: &Plan, config: &Config) -> usize {
+    let mut those = Plan::empty(node.node().clone(), node.mode());
+    those.apply(changes);
+    let script = nftables::compile(&those, config);
+    Ruleset::elements_in(&script).expect("it can be read")
+}
+
+/// Whether all that is in the one is in the other, with the same contents.
+fn is_part_of(part: &Ruleset, whole: &Ruleset) -> Result<(), String> {
+    for (table, wanted) in &part.tables {
+        let found = whole.tables.get(table).ok_or("a table is missing")?;
+        for (name, chain) in &wanted.chains {
+            if found.chains.get(name) != Some(chain) {
+                return Err(format!("chain {name}: {:?} for {chain:?}", found.chains.get(name)));
+            }
+        }
+        for (name, set) in &wanted.sets {
+            if found.sets.get(name) != Some(set) {
+                return Err(format!("{name}: {:?} for {set:?}", found.sets.get(name)));
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn deltas_lead_to_what_is_compiled(
+        plans in plans(7),
+        sweeps in prop::collection::vec(any::<bool>(), 7),
+        packets in packets(12),
+    ) {
+        for config in configs() {
+            let table = config.table.as_str();
+            let empty = Plan::empty(plans[0].node().clone(), Mode::Nftables);
+            let mut followed =
+                Followed { config: &config, rules: loaded(&empty, &config), leftovers: Vec::new() };
+            let mut before = &empty;
+            for (plan, sweep) in plans.iter().zip(&sweeps) {
+                followed.follow(before, plan)?;
+                // At once, and before anything is swept.
+                let whole = loaded(plan, &config);
+                is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
+                let host = Host::new(plan.node());
+                for packet in &packets {
+                    let ends = followed.rules.ends(table, &host, packet, 0);
+                    prop_assert_eq!(ends, planned(plan, packet), "{}", packet);
+                }
+                if *sweep {
+                    followed.sweep(plan)?;
+                    is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
+                }
+                let again = nftables::delta(plan, &Plan::diff(plan, &plan.clone()), &config);
+                prop_assert_eq!(again, Delta::default());
+                before = plan;
+            }
+            followed.sweep(before)?;
+            let whole = loaded(before, &config);
+            is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
+            is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(nftables::sweep(before, &config, &[]), "");
+        }
+    }
+}
+
+#[test]
+fn what_was_written_can_be_removed() {
+    for config in configs() {
+        let mut rules = Ruleset::default();
+        rules.apply(&nftables::remove(&config)).expect("there may be nothing");
+        assert_eq!(rules, Ruleset::default());
+        let node = svcplane::plan::LocalNode::new("here".parse().expect("a name"));
+        let mut rules = loaded(&Plan::empty(node, Mode::Nftables), &config);
+        assert_eq!(rules.tables.len(), 2);
+        rules.apply(&nftables::remove(&config)).expect("there is something");
+        assert_eq!(rules, Ruleset::default());
+    }
+}
