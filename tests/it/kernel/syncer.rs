@@ -94,7 +94,7 @@ fn scripts_are_paced_and_what_changes_meanwhile_goes_into_one() {
     let Step::Delta { script, services } = syncer.step(secs(101)) else { panic!("a delta") };
     assert_eq!(services, 1);
     assert!(
-        script.contains("add map ip svcplane slots-4") && !script.contains("slots-3"),
+        script.contains("add map ip svcplane slots-tcp-4") && !script.contains("slots-tcp-3"),
         "{script}"
     );
     syncer.done(secs(101));
@@ -145,7 +145,7 @@ fn leftovers_are_swept_after_a_second_unless_they_are_in_use_again() {
     assert_eq!(next(&mut syncer, secs(110)), "delta");
     assert_eq!(next(&mut syncer, secs(110)), "wait until 111000");
     let Step::Sweep { script } = syncer.step(secs(111)) else { panic!("a sweep") };
-    assert!(script.contains("delete map ip svcplane slots-1"), "{script}");
+    assert!(script.contains("delete map ip svcplane slots-tcp-1"), "{script}");
     syncer.failed(secs(111));
     assert_eq!(next(&mut syncer, secs(111)), "wait until 141000", "who knows what is there");
     assert_eq!(next(&mut syncer, secs(141)), "full");
@@ -156,7 +156,7 @@ fn leftovers_are_swept_after_a_second_unless_they_are_in_use_again() {
         assert_eq!(next(&mut syncer, secs(150)), "delta");
     }
     let Step::Sweep { script } = syncer.step(secs(151)) else { panic!("a sweep") };
-    assert!(script.contains("slots-3") && !script.contains("slots-2"), "{script}");
+    assert!(script.contains("slots-tcp-3") && !script.contains("slots-tcp-2"), "{script}");
 }
 
 #[test]
