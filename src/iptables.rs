@@ -173,6 +173,12 @@ pub fn jumps(plan: &Plan, family: IpFamily, config: &Config) -> Vec<Jump> {
     jumps
 }
 
+/// Whether the sysctl `net/ipv4/conf/all/route_localnet` has to be 1, so that IPv4's loopback addresses can have node ports. The
+/// rules then keep other machines from those addresses.
+pub fn needs_route_localnet(plan: &Plan) -> bool {
+    filter::guards_loopback(plan, IpFamily::V4)
+}
+
 /// Input for `iptables-restore --noflush`, or for `ip6tables-restore`: all chains that there are, filled anew.
 ///
 /// Chains that an earlier run left behind stay, and nothing leads to them any more.

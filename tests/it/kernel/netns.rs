@@ -118,6 +118,14 @@ impl Netns {
     }
 }
 
+impl Netns {
+    /// Runs a tool there that has to succeed.
+    pub(crate) fn tool(&self, program: &str, args: &[&str], input: &str) {
+        let done = self.run(|| run(program, args, input));
+        done.unwrap_or_else(|error| panic!("{error}\nwith\n{input}"));
+    }
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         if let Err(error) = ip(&["netns", "del", self.name.as_str()], "") {
@@ -127,7 +135,11 @@ impl Drop for Netns {
 }
 
 fn ip(args: &[&str], input: &str) -> Result<(), String> {
-    let mut command = Command::new("ip");
+    run("ip", args, input)
+}
+
+fn run(program: &str, args: &[&str], input: &str) -> Result<(), String> {
+    let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let said = command.spawn().and_then(|mut child| {
         if let Some(mut stdin) = child.stdin.take() {
@@ -136,9 +148,9 @@ fn ip(args: &[&str], input: &str) -> Result<(), String> {
         }
         child.wait_with_output()
     });
-    let said = said.map_err(|error| format!("ip: {error}"))?;
+    let said = said.map_err(|error| format!("{program}: {error}"))?;
     if said.status.success() {
         return Ok(());
     }
-    Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr).trim()))
+    Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr).trim()))
 }

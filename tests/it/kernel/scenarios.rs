@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use svcplane::iptables;
 use svcplane::kernel::Nft;
-use svcplane::net::Protocol;
+use svcplane::net::{IpFamily, Protocol};
 use svcplane::nftables::{self, Config, Layout};
 use svcplane::plan::{Mode, Packet, Plan, Verdict};
 use tokio::runtime;
@@ -60,9 +61,9 @@ fn packets_go_where_the_scenarios_say() {
         }
     });
     let report = report.into_inner().expect("all workers are done");
-    for (layout, (packets, connections)) in &report.sent {
+    for (plane, (packets, connections)) in &report.sent {
         println!(
-            "{layout}: {packets} packets of {} scenarios, {connections} connections",
+            "{plane}: {packets} packets of {} scenarios, {connections} connections",
             report.scenarios
         );
     }
@@ -74,7 +75,7 @@ fn packets_go_where_the_scenarios_say() {
 
 #[derive(Default)]
 struct Report {
-    /// By layout: packets, and connections for them.
+    /// By plane: packets, and connections for them.
     sent: BTreeMap<String, (usize, usize)>,
     left_out: BTreeMap<&'static str, usize>,
     /// Those that have packets for this mode.
@@ -84,8 +85,8 @@ struct Report {
 
 impl Report {
     fn add(&mut self, other: Self) {
-        for (layout, (packets, connections)) in other.sent {
-            let sent = self.sent.entry(layout).or_default();
+        for (plane, (packets, connections)) in other.sent {
+            let sent = self.sent.entry(plane).or_default();
             *sent = (sent.0 + packets, sent.1 + connections);
         }
         for (reason, packets) in other.left_out {
@@ -108,15 +109,84 @@ struct Expected<'a> {
     sticky: bool,
 }
 
+/// What carries a plan out.
+#[derive(Clone, Copy, Debug)]
+enum Plane {
+    Nft(Layout),
+    /// By the tool's variant: `nft` or `legacy`.
+    Iptables(&'static str),
+}
+
+const PLANES: [(Mode, &[Plane]); 2] = [
+    (Mode::Nftables, &[Plane::Nft(Layout::Flat), Plane::Nft(Layout::Chains)]),
+    (Mode::Iptables, &[Plane::Iptables("nft"), Plane::Iptables("legacy")]),
+];
+
+impl Plane {
+    /// Puts a plan's rules in the place of what is there.
+    fn load(self, topology: &Topology, plan: &Plan) {
+        let node = &topology.node;
+        match self {
+            Self::Nft(layout) => {
+                let mut nft = Nft::new();
+                nft.netns = Some(node.name());
+                let mut config = Config::default();
+                config.layout = layout;
+                let script = nftables::compile(plan, &config);
+                nft.apply(&script).unwrap_or_else(|error| panic!("{error}"));
+            }
+            Self::Iptables(variant) => {
+                let config = iptables::Config::default();
+                self.clear(topology);
+                let routed = if iptables::needs_route_localnet(plan) { "1" } else { "0" };
+                node.set(&[("ipv4/conf/all/route_localnet", routed)]);
+                for (tool, family) in [("iptables", IpFamily::V4), ("ip6tables", IpFamily::V6)] {
+                    let tool = format!("{tool}-{variant}");
+                    let input = iptables::compile(plan, family, &config);
+                    let restore = format!("{tool}-restore");
+                    node.tool(&restore, &["--noflush", "--wait"], &input);
+                    for jump in iptables::jumps(plan, family, &config) {
+                        let rule = jump.rule.iter().map(String::as_str);
+                        let insert = ["--wait", "-t", jump.table, "-I", jump.chain];
+                        node.tool(&tool, &insert.into_iter().chain(rule).collect::<Vec<_>>(), "");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes all rules away.
+    fn clear(self, topology: &Topology) {
+        let node = &topology.node;
+        match self {
+            Self::Nft(_) => node.tool("nft", &["flush", "ruleset"], ""),
+            Self::Iptables(variant) => {
+                for tool in ["iptables", "ip6tables"] {
+                    let restore = format!("{tool}-{variant}-restore");
+                    node.tool(&restore, &["--wait"], "*filter\nCOMMIT\n*nat\nCOMMIT\n");
+                }
+            }
+        }
+    }
+}
+
 fn play(file: &Path) -> Report {
+    let mut report = Report::default();
+    for (mode, planes) in PLANES {
+        report.add(play_in(file, mode, planes));
+    }
+    report
+}
+
+fn play_in(file: &Path, mode: Mode, planes: &[Plane]) -> Report {
     let name = file.file_name().expect("a name").to_string_lossy().into_owned();
     let text = fs::read_to_string(file).expect("a file");
     let recorded = serde_json::from_str(&text).expect("JSON");
     let scenario = Scenario::read(recorded).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let plan = scenario.plan(Mode::Nftables);
+    let plan = scenario.plan(mode);
     let mut report = Report::default();
     let mut expected = Vec::new();
-    for (name, packet, words) in scenario.packets(Mode::Nftables) {
+    for (name, packet, words) in scenario.packets(mode) {
         match not_sent(&packet) {
             Some(reason) => *report.left_out.entry(reason).or_default() += 1,
             None => expected.push(Expected::new(&plan, name, packet, words)),
@@ -127,16 +197,11 @@ fn play(file: &Path) -> Report {
     }
     report.scenarios = 1;
     let topology = Topology::new(addresses(&scenario, &expected));
-    let mut nft = Nft::new();
-    nft.netns = Some(topology.node.name());
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let _servers = servers(&topology, &scenario, &expected);
-        for layout in [Layout::Flat, Layout::Chains] {
-            let mut config = Config::default();
-            config.layout = layout;
-            let script = nftables::compile(&plan, &config);
-            let load = || nft.apply(&script).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for plane in planes {
+            let load = || plane.load(&topology, &plan);
             load();
             let (free, sticky): (Vec<_>, Vec<_>) = expected.iter().partition(|one| !one.sticky);
             let mut results = Vec::new();
@@ -145,13 +210,14 @@ fn play(file: &Path) -> Report {
             for one in &sticky {
                 results.push(one.check_sticky(&topology, load).await);
             }
-            let sent = report.sent.entry(format!("{layout:?}")).or_default();
+            plane.clear(&topology);
+            let sent = report.sent.entry(format!("{plane:?}")).or_default();
             for (one, (connections, wrong)) in free.iter().chain(&sticky).zip(results) {
                 *sent = (sent.0 + 1, sent.1 + connections);
                 if let Some(wrong) = wrong {
                     let Expected { name: packet_name, packet, words, .. } = one;
                     report.wrong.push(format!(
-                        "{name}: {layout:?}: {packet_name}: {packet}: expected {words}, got {wrong}"
+                        "{name}: {plane:?}: {packet_name}: {packet}: expected {words}, got {wrong}"
                     ));
                 }
             }
@@ -283,7 +349,7 @@ impl<'a> Expected<'a> {
         let source = self.packet.source;
         match (met, self.words.as_str()) {
             (Met::Refusal, "reject") | (Met::Silence, "drop") => Ok(None),
-            (Met::Server { server, client }, "none") => {
+            (Met::Server { server, client }, "none" | "accept") => {
                 let untouched = *server == self.packet.destination && *client == source;
                 if untouched { Ok(None) } else { Err(met.to_string()) }
             }
