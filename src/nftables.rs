@@ -51,6 +51,7 @@ mod base;
 mod chains;
 mod flat;
 mod object;
+mod parts;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,7 @@ use crate::net::IpFamily;
 use crate::plan::{Changes, Plan, PortPlan, ServicePlan};
 use crate::rules::{Slots, Text};
 use object::{Class, Map};
+use parts::Parts;
 
 /// How rules are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,11 +280,8 @@ pub fn delta(plan: &Plan, changes: &Changes, config: &Config) -> Delta {
                 write_service(&mut after, config, service, family);
             }
         }
-        let still_there = |map: Map, key: &str| map.is_shared() && shared_is_there(plan, map, key);
-        before.elements.retain(|(map, key), _| {
-            after.elements.contains_key(&(*map, key.clone())) || !still_there(*map, key)
-        });
-        write_delta(&mut script, &mut leftovers, config, family, &before, &after);
+        before.keep_shared(&after, plan);
+        parts::write_delta(&mut script, &mut leftovers, config, family, &before, &after);
     }
     leftovers.sort_unstable();
     leftovers.dedup();
@@ -455,157 +454,9 @@ impl Whole {
     }
 }
 
-/// What some Services have in a table, in parts that can be compared.
-#[derive(Default)]
-struct Parts {
-    elements: BTreeMap<(Map, String), String>,
-    classes: BTreeSet<Class>,
-    chains: BTreeMap<String, Text>,
-    dynamic: BTreeMap<String, (Kind, Text)>,
-}
-
-impl Sink for Parts {
-    fn element(&mut self, map: Map, key: impl FnOnce(&mut Text), value: impl FnOnce(&mut Text)) {
-        let (mut of, mut to) = (Text::default(), Text::default());
-        key(&mut of);
-        value(&mut to);
-        self.elements.insert((map, of.into_string()), to.into_string());
-    }
-
-    fn shared(&mut self, map: Map, ip: IpAddr) {
-        self.element(map, |text| map.shared_key(text, ip), |_| ());
-    }
-
-    fn slots(&mut self, map: Map, key: &Text, slots: &Slots, backends: &[Backend]) {
-        for (slot, place) in slots.iter() {
-            let of = |text: &mut Text| _ = text.text(key).str(" . ").number(slot);
-            self.element(map, of, |text| flat::endpoint(text, backends[place].addr));
-        }
-    }
-
-    fn class(&mut self, class: Class) {
-        self.classes.insert(class);
-    }
-
-    fn chain(&mut self, name: String, rules: Text) {
-        self.chains.insert(name, rules);
-    }
-
-    fn dynamic(&mut self, kind: Kind, name: String, spec: Text) {
-        self.dynamic.insert(name, (kind, spec));
-    }
-}
-
-impl Parts {
-    fn names(&self) -> BTreeSet<(Kind, String)> {
-        let maps = self.elements.keys().map(|(map, _)| *map).collect::<BTreeSet<_>>().into_iter();
-        let maps = maps.map(|map| (map.kind(), alloc::format!("{map}")));
-        let classes = self.classes.iter().map(|class| (Kind::Chain, alloc::format!("{class}")));
-        let chains = self.chains.keys().map(|name| (Kind::Chain, name.clone()));
-        let dynamic = self.dynamic.iter().map(|(name, (kind, _))| (*kind, name.clone()));
-        maps.chain(classes).chain(chains).chain(dynamic).collect()
-    }
-}
-
-/// Whether any Service still has an element that several may have.
-fn shared_is_there(plan: &Plan, map: Map, key: &str) -> bool {
-    let ip = key.split(' ').next().and_then(|ip| ip.parse().ok());
-    ip.is_some_and(|ip| match map {
-        Map::ClusterIps => plan.is_cluster_ip(ip),
-        _ => plan.is_backend_here(ip),
-    })
-}
-
 fn as_number(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(v4) => v4.to_bits().into(),
         IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn in_braces(script: &mut Text, lines: &Text) {
-    script.str(" { ");
-    for line in lines.as_str().lines() {
-        script.str(line).str("; ");
-    }
-    script.str("}\n");
-}
-
-fn write_delta(
-    script: &mut Text,
-    leftovers: &mut Vec<Leftover>,
-    config: &Config,
-    family: IpFamily,
-    before: &Parts,
-    after: &Parts,
-) {
-    let maps = |parts: &Parts| -> BTreeSet<Map> {
-        let maps = parts.elements.keys().map(|(map, _)| *map);
-        maps.filter(|map| !map.is_fixed()).collect()
-    };
-    let (old_maps, new_maps) = (maps(before), maps(after));
-    // Whether others have these already is not known here: adding and filling them again does no harm.
-    for map in new_maps.difference(&old_maps) {
-        let name = alloc::format!("{map}");
-        command(script, "add", map.kind(), config, family, &name);
-        let mut spec = Text::default();
-        map.spec(&mut spec, family);
-        in_braces(script, &spec);
-    }
-    for (name, (kind, spec)) in &after.dynamic {
-        if before.dynamic.get(name) != Some(&(*kind, spec.clone())) {
-            command(script, "add", *kind, config, family, name);
-            in_braces(script, spec);
-        }
-    }
-    let mut chains: Vec<(String, Text)> = Vec::new();
-    for class in after.classes.difference(&before.classes) {
-        chains.push((alloc::format!("{class}"), class.rules(family)));
-    }
-    let own = after.chains.iter().filter(|(name, rules)| before.chains.get(*name) != Some(*rules));
-    chains.extend(own.map(|(name, rules)| (name.clone(), rules.clone())));
-    // All are there before a rule of one leads to another.
-    for verb in ["add", "flush"] {
-        for (name, _) in &chains {
-            command(script, verb, Kind::Chain, config, family, name).str("\n");
-        }
-    }
-    for (name, rules) in &chains {
-        for rule in rules.as_str().lines() {
-            script.str("add rule ").str(family_str(family)).str(" ").str(config.table.as_str());
-            script.str(" ").str(name).str(" ").str(rule).str("\n");
-        }
-    }
-    let mut element = |verb: &str, map: Map, key: &str, value: &str| {
-        let kind = "element";
-        script.str(verb).str(" ").str(kind).str(" ").str(family_str(family)).str(" ");
-        script.str(config.table.as_str()).str(" ").display(map).str(" { ").str(key);
-        script.str(if value.is_empty() { "" } else { " : " }).str(value).str(" }\n");
-    };
-    for ((map, key), value) in &before.elements {
-        if after.elements.get(&(*map, key.clone())) != Some(value) {
-            element("delete", *map, key, "");
-        }
-    }
-    for ((map, key), value) in &after.elements {
-        if before.elements.get(&(*map, key.clone())) != Some(value) {
-            element("add", *map, key, value);
-        }
-    }
-    // Rules that are gone let go of what they referred to; the chains themselves may still be led to until the transaction is over.
-    for name in before.chains.keys().filter(|name| !after.chains.contains_key(*name)) {
-        command(script, "flush", Kind::Chain, config, family, name).str("\n");
-        leftovers.push(Leftover { family, kind: Kind::Chain, name: name.clone() });
-    }
-    let (kept, gone) = (&after.dynamic, before.dynamic.iter());
-    for (name, (kind, _)) in gone.filter(|(name, _)| !kept.contains_key(*name)) {
-        command(script, "delete", *kind, config, family, name).str("\n");
-    }
-    let mut leave = |kind, name| leftovers.push(Leftover { family, kind, name });
-    for map in old_maps.difference(&new_maps) {
-        leave(map.kind(), alloc::format!("{map}"));
-    }
-    for class in before.classes.difference(&after.classes) {
-        leave(Kind::Chain, alloc::format!("{class}"));
     }
 }

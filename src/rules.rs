@@ -18,6 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "nftables")]
 mod slots;
 mod text;
 
@@ -32,6 +33,7 @@ use sha2::{Digest, Sha256};
 
 use crate::plan::ServicePortName;
 
+#[cfg(feature = "nftables")]
 pub(crate) use slots::Slots;
 pub(crate) use text::Text;
 

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr};
 
 /// A text that grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,9 +48,10 @@ impl Text {
     }
 
     /// `KEY . SLOT : ADDRESS . PORT`, most of what there is in a ruleset: put together in one piece.
+    #[cfg(feature = "nftables")]
     #[inline]
-    pub(crate) fn slot(&mut self, key: &Self, slot: u32, addr: SocketAddr) {
-        let SocketAddr::V4(v4) = addr else {
+    pub(crate) fn slot(&mut self, key: &Self, slot: u32, addr: core::net::SocketAddr) {
+        let core::net::SocketAddr::V4(v4) = addr else {
             self.text(key).str(" . ").number(slot).str(" : ").ip(addr.ip());
             self.str(" . ").number(addr.port().into());
             return;

@@ -21,7 +21,7 @@ fn is_stale(plan: &Plan, protocol: Protocol, destination: &str, answers: &str) -
     !stale.is_empty()
 }
 
-/// kube-proxy's `CleanStaleEntries` (`pkg/proxy/conntrack/cleanup.go`, `cleanup_test.go`), with the differences that
+/// kube-proxy's `CleanStaleEntries` (`pkg/proxy/conntrack/cleanup.go`), with the differences that
 /// `Plan::stale_flows` states.
 #[test]
 fn a_flow_is_stale_if_nothing_that_serves_answers() {

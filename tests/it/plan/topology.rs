@@ -154,7 +154,7 @@ const STEPS: &[(&str, &[&str], &str, &str)] = &[
     ),
 ];
 
-/// kube-proxy's `CategorizeEndpoints` and `topologyModeFromHints` (`pkg/proxy/topology.go`, `topology_test.go`), for a Service that uses
+/// kube-proxy's `CategorizeEndpoints` and `topologyModeFromHints` (`pkg/proxy/topology.go`), for a Service that uses
 /// both policies.
 #[test]
 fn steps_of_the_choice() {
