@@ -1,6 +1,6 @@
 //! Any bytes as a cluster: a line for each object in JSON, or else a small cluster in which every byte decides something. Plans in two
 //! modes, packets at every claimed address and beside, stale flows, and the way from one plan to another: no panic, explanations that come
-//! to what routes do, and changes that lead where they should.
+//! to what routes do, and changes that lead where they should. Rules for each plan and each change, in which no text has come through unchecked.
 
 #![no_main]
 
@@ -10,8 +10,10 @@ use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use svcplane::endpoints::{EndpointSet, EndpointSlice};
+use svcplane::iptables;
 use svcplane::k8s::Object;
 use svcplane::net::{IpFamily, Protocol};
+use svcplane::nftables;
 use svcplane::plan::{
     Changes, ConntrackFlow, LocalDetector, LocalNode, Mode, NodePortAddresses, Packet, Plan,
     Verdict,
@@ -43,7 +45,9 @@ fuzz_target!(|bytes: &[u8]| {
     let other = Plan::new(&node, modes[1], all.iter().rev().skip(1).copied());
     for plan in [&plan, &other] {
         look(plan);
+        rules(plan, None);
     }
+    rules(&fewer, Some(&Plan::diff(&plan, &fewer)));
     leads(&plan, &fewer);
     leads(&fewer, &other);
     leads(&other, &plan);
@@ -51,6 +55,30 @@ fuzz_target!(|bytes: &[u8]| {
     merged.merge(Plan::diff(&fewer, &other));
     assert_eq!(merged, Plan::diff(&plan, &other));
 });
+
+/// What is written for a plan, or for changes that have led to it.
+fn rules(plan: &Plan, changes: Option<&Changes>) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || " .:/,_-@{}\"!=&|*;[]+<>~\n".contains(c);
+    let check = |text: String| assert!(text.chars().all(legal), "{text}");
+    for layout in [nftables::Layout::Flat, nftables::Layout::Chains] {
+        let mut config = nftables::Config::default();
+        config.layout = layout;
+        let Some(changes) = changes else {
+            check(nftables::compile(plan, &config));
+            continue;
+        };
+        let delta = nftables::delta(plan, changes, &config);
+        check(delta.script);
+        check(nftables::sweep(plan, &config, &delta.leftovers));
+    }
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let config = iptables::Config::default();
+        check(match changes {
+            None => iptables::compile(plan, family, &config),
+            Some(changes) => iptables::delta(plan, changes, family, &config),
+        });
+    }
+}
 
 /// Bytes, and zeros when there are no more.
 struct Bytes<'a>(&'a [u8]);
