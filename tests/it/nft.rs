@@ -13,7 +13,7 @@ mod text;
 mod walk;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -79,6 +79,13 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         }
         cluster
     })
+}
+
+/// Whether a packet may be translated to where it is going anyway: to the kernel it is then not translated, and may still be refused.
+fn may_stay(plan: &Plan, packet: &Packet) -> bool {
+    let to = packet.destination;
+    let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+    matches!(plan.route(packet), Verdict::Forward(route) if route.backends.iter().any(|b| b.addr == to))
 }
 
 /// Packets; none from one family to the other.

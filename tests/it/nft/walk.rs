@@ -105,6 +105,9 @@ impl Contents {
     }
 }
 
+/// What somebody else has marked packets with.
+const FOREIGN: u32 = 1 << 16 | 1 << 1;
+
 fn walk(
     rules: &Contents,
     clients: &mut Clients,
@@ -122,7 +125,7 @@ fn walk(
         elements.retain(|_, held| held.expires.is_none_or(|expires| expires > now));
     }
     let interface = interface.map(|name| name.to_string()).unwrap_or_default();
-    let (mark, priority, translated, masqueraded, nat_done) = (0, 0, false, false, false);
+    let (mark, priority, translated, masqueraded, nat_done) = (FOREIGN, 0, false, false, false);
     let mut walk = Walk {
         rules,
         clients,
@@ -141,7 +144,9 @@ fn walk(
         nat_done,
     };
     let refused = walk.way(packet.interface.is_none() && host.has(source));
-    let Walk { destination, translated, masqueraded, .. } = walk;
+    let Walk { destination, translated, masqueraded, mark, .. } = walk;
+    // On the way through postrouting, where it is done with.
+    assert!(refused.is_some() || mark == FOREIGN, "{packet}: leaves with the mark {mark:#x}");
     match refused {
         Some(end) => end,
         None if translated => End::Backend(destination, masqueraded),
