@@ -40,11 +40,14 @@
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
+mod chains;
 mod filter;
 mod nat;
+mod saved;
+mod shared;
+mod tree;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -53,9 +56,11 @@ use core::str::FromStr;
 use thiserror::Error;
 
 use crate::net::IpFamily;
-use crate::plan::{Changes, Plan, ServicePlan};
+use crate::plan::{Changes, Plan};
 use crate::rules::Text;
+use chains::{ChainName, Chains};
 use nat::Pods;
+use shared::{Scope, Tables};
 
 /// How rules are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +68,13 @@ use nat::Pods;
 pub struct Config {
     /// What the names of chains begin with. Defaults to `SVCP`.
     pub prefix: Prefix,
+    /// How packets find their Service. Defaults to [`Layout::Tree`].
+    pub layout: Layout,
     /// The bit, 0 to 31, of a packet's mark that says that it is to be masqueraded. Defaults to 14, as in kube-proxy.
     pub masquerade_bit: u8,
+    /// The bit of a packet's mark that says that it is to be refused, in the layout [`Tree`](Layout::Tree). Defaults to 15. Where it is
+    /// the other bit as well, the next one is used.
+    pub refuse_bit: u8,
     /// Whether masqueraded connections get random ports, which iptables from 1.6.2 on can do. Defaults to true.
     pub random_fully: bool,
     /// Whether forwarded packets that belong to no connection are dropped. They would not be translated back, and a client's reset would end a
@@ -76,7 +86,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             prefix: Prefix("SVCP".into()),
+            layout: Layout::Tree,
             masquerade_bit: 14,
+            refuse_bit: 15,
             random_fully: true,
             drop_invalid: true,
         }
@@ -87,6 +99,56 @@ impl Config {
     const fn mark(&self) -> u32 {
         1 << (self.masquerade_bit % 32)
     }
+
+    const fn refused(&self) -> u32 {
+        let refused = 1_u32 << (self.refuse_bit % 32);
+        if refused == self.mark() { refused.rotate_left(1) } else { refused }
+    }
+
+    /// The mark of what is to be rejected. No refused packet is masqueraded, so that the bit for it is free to tell the two apart.
+    fn reject(&self) -> Mark {
+        Mark { value: self.refused(), mask: self.refused() | self.mark() }
+    }
+
+    fn drop(&self) -> Mark {
+        Mark { value: self.refused() | self.mark(), mask: self.refused() | self.mark() }
+    }
+
+    fn chain(&self, kind: &str) -> ChainName {
+        ChainName::new(&self.prefix, kind, "")
+    }
+}
+
+struct Mark {
+    value: u32,
+    mask: u32,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}/{:#010x}", self.value, self.mask)
+    }
+}
+
+/// How packets find their Service.
+///
+/// | | linear | tree |
+/// | --- | --- | --- |
+/// | a connection's first packet | is compared with every frontend | with some 30 rules, whatever the number of frontends |
+/// | a change of endpoints writes | the chains of the port | the same |
+/// | a change of frontends writes | the chains of all frontends | the few chains near its address |
+/// | what is refused | is told by its address in `filter` | is marked in `nat`, and refused by its mark in `filter` |
+///
+/// `DIFFERENCE`: packets are marked by rules that see the first packet of a connection. In the tree, a flow that was let through untranslated, before there was
+/// a Service at its destination, and that nobody answers, is not refused until the kernel forgets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// One chain of all frontends, as in kube-proxy.
+    Linear,
+    /// Chains by the digits of the destination's address, transport and port: each leads on to at most 16 others, or to at most 16 frontends.
+    #[default]
+    Tree,
 }
 
 /// What the names of chains begin with: 1 to 7 upper-case letters and digits, a letter first. The kernel takes names of 28 bytes, of which the
@@ -181,84 +243,77 @@ pub fn needs_route_localnet(plan: &Plan) -> bool {
 
 /// Input for `iptables-restore --noflush`, or for `ip6tables-restore`: all chains that there are, filled anew.
 ///
-/// Chains that an earlier run left behind stay, and nothing leads to them any more.
+/// Chains that an earlier run left behind stay, and nothing leads to them any more; [`replace`] deletes them.
 pub fn compile(plan: &Plan, family: IpFamily, config: &Config) -> String {
-    let mut own = Own::default();
+    whole(plan, family, config).into_input()
+}
+
+/// The same as [`compile`], with the rules that lead to our chains, the [`jumps`], and without what was left behind: chains of ours that are
+/// no more are deleted, with all rules that lead to them.
+///
+/// `saved` is what `iptables-save`, or `ip6tables-save`, prints. Of that, lines that begin with a colon or an asterisk, or that name
+/// our [prefix](Config::prefix), are enough.
+pub fn replace(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> String {
+    let mut tables = whole(plan, family, config);
+    let jumps = jumps(plan, family, config);
+    tables.settle(saved, &jumps, config);
+    tables.into_input()
+}
+
+/// Input that deletes all chains of ours and all rules that lead to them; empty if there are none. `saved` is as for [`replace`].
+pub fn remove(config: &Config, saved: &str) -> String {
+    let mut tables = Tables::default();
+    tables.settle(saved, &[], config);
+    tables.into_input()
+}
+
+fn whole(plan: &Plan, family: IpFamily, config: &Config) -> Tables {
+    let mut tables = Tables::default();
     let pods = Pods::of(plan, family, config);
-    for service in plan.services() {
-        own.write(config, &pods, service, family);
+    filter::write_fixed(&mut tables.filter.chains, plan, family, config);
+    nat::write_fixed(&mut tables.nat.chains, plan, family, config);
+    Scope { plan, family, config }.write_all(&mut tables);
+    for port in plan.ports().filter(|port| port.family == family) {
+        nat::write_port(&mut tables.nat.chains, config, &pods, port);
     }
-    write(plan, family, config, &own, &BTreeSet::new())
+    tables
 }
 
 /// Input that leads from the rules for the plan before some changes to those for the plan after them, which is given; empty if nothing
-/// changes. The chains through which all packets go are among it whole: its length grows with the Services, by a line or two each.
+/// changes in this family.
+///
+/// In the [linear](Layout::Linear) layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the
+/// [tree](Layout::Tree) its length is that of the change.
 pub fn delta(plan: &Plan, changes: &Changes, family: IpFamily, config: &Config) -> String {
-    if changes.is_empty() {
-        return String::new();
-    }
     if changes.concerns_node() {
         return compile(plan, family, config);
     }
-    let (mut before, mut after) = (Own::default(), Own::default());
+    let mut tables = Tables::default();
     let pods = Pods::of(plan, family, config);
+    let (mut before, mut after) = (Chains::default(), Chains::default());
     for (_, change) in changes.services() {
-        if let Some(service) = &change.before {
-            before.write(config, &pods, service, family);
-        }
-        if let Some(service) = &change.after {
-            after.write(config, &pods, service, family);
-        }
-    }
-    let dead = before.chains.keys().filter(|name| !after.chains.contains_key(*name));
-    let dead: BTreeSet<String> = dead.cloned().collect();
-    after.chains.retain(|name, rules| before.chains.get(name) != Some(rules));
-    write(plan, family, config, &after, &dead)
-}
-
-/// The chains that belong to ports.
-#[derive(Default)]
-struct Own {
-    chains: BTreeMap<String, Text>,
-}
-
-impl Own {
-    fn write(&mut self, config: &Config, pods: &Pods, service: &ServicePlan, family: IpFamily) {
-        for port in service.ports.iter().filter(|port| port.family == family) {
-            nat::write_port(&mut self.chains, config, pods, port);
-        }
-    }
-}
-
-fn write(
-    plan: &Plan,
-    family: IpFamily,
-    config: &Config,
-    own: &Own,
-    dead: &BTreeSet<String>,
-) -> String {
-    let mut input = Text::default();
-    let mut table = |name: &str, chains: &[(String, Text)]| {
-        input.str("*").str(name).str("\n");
-        for (chain, _) in chains {
-            input.str(":").str(chain).str(" - [0:0]\n");
-        }
-        let own = own.chains.iter().filter(|_| name == "nat");
-        let dead = dead.iter().filter(|_| name == "nat");
-        for chain in own.clone().map(|(chain, _)| chain).chain(dead.clone()) {
-            input.str(":").str(chain).str(" - [0:0]\n");
-        }
-        for (chain, rules) in chains.iter().map(|(a, b)| (a, b)).chain(own) {
-            for rule in rules.as_str().lines() {
-                input.str("-A ").str(chain).str(" ").str(rule).str("\n");
+        for (service, chains) in [(&change.before, &mut before), (&change.after, &mut after)] {
+            let ports = service.iter().flat_map(|service| &service.ports);
+            for port in ports.filter(|port| port.family == family) {
+                nat::write_port(chains, config, &pods, port);
             }
         }
-        for chain in dead {
-            input.str("-X ").str(chain).str("\n");
-        }
-        input.str("COMMIT\n");
-    };
-    table("filter", &filter::chains(plan, family, config));
-    table("nat", &nat::chains(plan, family, config));
-    input.into_string()
+    }
+    Scope { plan, family, config }.write_changed(changes, &mut tables);
+    tables.nat.change(&before, &after);
+    tables.into_input()
+}
+
+impl Tables {
+    fn settle(&mut self, saved: &str, jumps: &[Jump], config: &Config) {
+        self.filter.settle(saved, "filter", jumps, &config.prefix);
+        self.nat.settle(saved, "nat", jumps, &config.prefix);
+    }
+
+    fn into_input(self) -> String {
+        let mut input = Text::default();
+        self.filter.write("filter", &mut input);
+        self.nat.write("nat", &mut input);
+        input.into_string()
+    }
 }

@@ -48,6 +48,8 @@ mod topology;
 mod warning;
 
 use alloc::collections::BTreeMap;
+#[cfg(feature = "iptables")]
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -299,6 +301,9 @@ pub struct Plan {
     services: BTreeMap<ObjectName, Arc<ServicePlan>>,
     /// Where each claim is met.
     index: HashMap<Claim, Target, ClaimHasher>,
+    /// The claims of frontends, and those of health checks.
+    #[cfg(feature = "iptables")]
+    claims: [BTreeSet<Claim>; 2],
     /// What addresses Services have, with how many frontends each is of; and of how many ports it is a backend [here](PortPlan::here).
     addresses: HashMap<IpAddr, Uses, ClaimHasher>,
     /// By family.
@@ -306,7 +311,7 @@ pub struct Plan {
 }
 
 /// An address (those that take node ports for `None`), transport and port.
-type Claim = (IpFamily, Option<IpAddr>, Protocol, u16);
+pub(crate) type Claim = (IpFamily, Option<IpAddr>, Protocol, u16);
 
 /// The addresses are those of stored objects, the lookups those of anybody: no client can choose what collides.
 type ClaimHasher = BuildHasherDefault<SipHasher13>;
@@ -371,6 +376,8 @@ impl Plan {
             mode,
             services: BTreeMap::new(),
             index: HashMap::default(),
+            #[cfg(feature = "iptables")]
+            claims: Default::default(),
             addresses: HashMap::default(),
             node_ports,
         }
@@ -424,6 +431,34 @@ impl Plan {
         self.services.get(service)?.health.as_ref()
     }
 
+    /// The claims of frontends, in order.
+    #[cfg(feature = "iptables")]
+    pub(crate) const fn frontend_claims(&self) -> &BTreeSet<Claim> {
+        &self.claims[0]
+    }
+
+    /// The claims of health checks, in order.
+    #[cfg(feature = "iptables")]
+    pub(crate) const fn health_claims(&self) -> &BTreeSet<Claim> {
+        &self.claims[1]
+    }
+
+    /// Whose frontend a claim is.
+    #[cfg(feature = "iptables")]
+    pub(crate) fn claimed(&self, claim: &Claim) -> Option<(&PortPlan, &Frontend)> {
+        let target = self.index.get(claim)?;
+        let (port, frontend) = target.frontend?;
+        let port = &target.service.ports[port as usize];
+        Some((port, &port.frontends[frontend as usize]))
+    }
+
+    /// Whose health check a claim is.
+    #[cfg(feature = "iptables")]
+    pub(crate) fn checked(&self, claim: &Claim) -> Option<&Health> {
+        let target = self.index.get(claim)?;
+        target.service.health.as_ref().filter(|_| target.frontend.is_none())
+    }
+
     /// Puts a Service's plan in the place of what was done for it.
     fn set(&mut self, name: &ObjectName, planned: Option<Arc<ServicePlan>>) {
         if let Some(before) = self.services.remove(name) {
@@ -439,6 +474,14 @@ impl Plan {
         for (claim, frontend) in planned.claims() {
             let target = Target { service: Arc::clone(planned), frontend };
             self.index.insert(claim, target);
+            #[cfg(feature = "iptables")]
+            {
+                let [frontends, checks] = &mut self.claims;
+                let (whose, other) =
+                    if frontend.is_some() { (frontends, checks) } else { (checks, frontends) };
+                other.remove(&claim);
+                whose.insert(claim);
+            }
         }
         for (ip, uses) in planned.addresses() {
             let known = self.addresses.entry(ip).or_default();
@@ -453,6 +496,8 @@ impl Plan {
             // Whoever won it since has it.
             if self.index.get(&claim).is_some_and(|target| Arc::ptr_eq(&target.service, planned)) {
                 self.index.remove(&claim);
+                #[cfg(feature = "iptables")]
+                self.claims.iter_mut().for_each(|claims| _ = claims.remove(&claim));
             }
         }
         for (ip, uses) in planned.addresses() {
@@ -478,7 +523,7 @@ impl Eq for Plan {}
 
 impl ServicePlan {
     /// Its claims that were met, with the places of port and frontend.
-    fn claims(&self) -> impl Iterator<Item = (Claim, Option<(u32, u32)>)> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (Claim, Option<(u32, u32)>)> {
         let frontends = (0..).zip(&self.ports).flat_map(|(p, port)| {
             (0..)
                 .zip(&port.frontends)

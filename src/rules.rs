@@ -24,7 +24,6 @@ mod text;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::net::SocketAddr;
 
 use data_encoding::BASE32_NOPAD;
@@ -40,22 +39,56 @@ pub(crate) use text::Text;
 /// The name of a Service's port in rules: 16 letters and digits, the beginning of the SHA-256 of `namespace/name:port` and the transport
 /// in lower case, in base 32.
 pub fn port_hash(name: &ServicePortName) -> String {
-    hash(16, |text| write!(text, "{name}{}", name.protocol.as_lower_str()))
+    Hashes::of(name).port().as_str().into()
 }
 
 /// The name of an endpoint of a Service's port in rules: the same with the endpoint's address and port added.
 pub fn endpoint_hash(name: &ServicePortName, addr: SocketAddr) -> String {
-    hash(16, |text| write!(text, "{name}{}{addr}", name.protocol.as_lower_str()))
+    Hashes::of(name).endpoint(addr).as_str().into()
+}
+
+/// The names of a port and of its endpoints.
+pub(crate) struct Hashes {
+    text: Text,
+    port: usize,
+}
+
+impl Hashes {
+    pub(crate) fn of(name: &ServicePortName) -> Self {
+        let mut text = Text::default();
+        text.display(name).str(name.protocol.as_lower_str());
+        let port = text.as_str().len();
+        Self { text, port }
+    }
+
+    pub(crate) fn port(&self) -> Hash {
+        Hash::of(&self.text.as_str()[..self.port])
+    }
+
+    pub(crate) fn endpoint(&mut self, addr: SocketAddr) -> Hash {
+        self.text.truncate(self.port);
+        self.text.addr(addr);
+        Hash::of(self.text.as_str())
+    }
 }
 
 /// The first letters of a text's hash.
-pub(crate) fn hash(len: usize, write: impl FnOnce(&mut String) -> core::fmt::Result) -> String {
-    let mut text = String::new();
-    // A String takes whatever is written to it.
-    let _ = write(&mut text);
-    let mut hash = BASE32_NOPAD.encode(&Sha256::digest(text.as_bytes()));
-    hash.truncate(len);
-    hash
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Hash([u8; 16]);
+
+impl Hash {
+    pub(crate) fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        let mut letters = [0; 16];
+        // Five bits a letter.
+        BASE32_NOPAD.encode_mut(&digest[..10], &mut letters);
+        Self(letters)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // They are letters and digits.
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// Those of some ranges that are not within another, sorted: they do not overlap and hold the same addresses.

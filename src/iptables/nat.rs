@@ -8,11 +8,12 @@ use core::fmt;
 
 use ipnet::IpNet;
 
-use super::Config;
+use super::chains::{ChainName, Chains};
+use super::{Config, Layout};
 use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::{Action, Frontend, FrontendKind, LocalDetector, NodePortReach, Plan, PortPlan};
-use crate::rules::{Text, disjoint, endpoint_hash, port_hash};
+use crate::rules::{Hash, Hashes, Text, disjoint};
 use crate::service::TrafficPolicy;
 
 /// `-m tcp -p tcp -d ADDRESS --dport PORT`
@@ -59,66 +60,127 @@ impl Pods {
         };
         let mark_others = match &*are {
             [] => None,
-            [one] => Some(format!("! {one}-j {}-MARK-MASQ", config.prefix)),
+            [one] => Some(format!("! {one}-j {}", config.chain("MARK-MASQ"))),
             // Rules cannot say that a packet matches none of several.
-            _ => Some(format!("-j {}-MARK-OTHERS", config.prefix)),
+            _ => Some(format!("-j {}", config.chain("MARK-OTHERS"))),
         };
         Self { are, mark_others }
     }
 }
 
-/// The chains through which all packets go.
-pub(super) fn chains(plan: &Plan, family: IpFamily, config: &Config) -> Vec<(String, Text)> {
-    let prefix = &config.prefix;
-    let (mut services, mut node_ports) = (Text::default(), Text::default());
-    for port in plan.ports().filter(|port| port.family == family) {
-        let hash = port_hash(&port.name);
-        for frontend in &port.frontends {
-            let rules = if frontend.ip.is_some() { &mut services } else { &mut node_ports };
-            let lead = Lead::of(frontend);
-            if let Some(lead) = lead {
-                rules.str("-m comment --comment \"").display(&port.name).str(" ");
-                rules.display(frontend.kind).str("\" ");
-                frontend_match(rules, port, frontend);
-                rules.str(" -j ").display(lead.chain(config, &hash)).str("\n");
-            }
-            // What comes back from there, or did not go, must not come to a node port of the same number.
-            let comes_back = lead.is_none() || matches!(frontend.from_elsewhere, Action::Drop);
-            if comes_back && frontend.ip.is_some_and(|ip| plan.node().is_own(ip)) {
-                frontend_match(rules, port, frontend);
-                rules.str(" -j RETURN\n");
-            }
-        }
-    }
-    node_port_places(plan, family, |place| {
-        services.str("-m comment --comment \"node ports; this has to be the last rule\" ");
-        services.str(place).str("-j ").display(prefix).str("-NODEPORTS\n");
-    });
+/// The chains that are the same whatever Services there are.
+pub(super) fn write_fixed(chains: &mut Chains, plan: &Plan, family: IpFamily, config: &Config) {
     let mark = config.mark();
-    let mut postrouting = Text::default();
-    postrouting.display(format_args!("-m mark ! --mark {mark:#010x}/{mark:#010x} -j RETURN\n"));
-    postrouting.display(format_args!("-j MARK --xor-mark {mark:#010x}\n-j MASQUERADE"));
-    postrouting.str(if config.random_fully { " --random-fully\n" } else { "\n" });
-    let mut masquerade = Text::default();
-    masquerade.display(format_args!("-j MARK --or-mark {mark:#010x}\n"));
-
-    let name = |chain: &str| format!("{prefix}-{chain}");
-    let mut chains = alloc::vec![
-        (name("SERVICES"), services),
-        (name("NODEPORTS"), node_ports),
-        (name("POSTROUTING"), postrouting),
-        (name("MARK-MASQ"), masquerade),
-    ];
+    chains.begin(config.chain("POSTROUTING"));
+    chains.rule().display(format_args!("-m mark ! --mark {mark:#010x}/{mark:#010x} -j RETURN\n"));
+    chains.rule().display(format_args!("-j MARK --xor-mark {mark:#010x}\n"));
+    let random = if config.random_fully { " --random-fully\n" } else { "\n" };
+    chains.rule().str("-j MASQUERADE").str(random);
+    chains.begin(config.chain("MARK-MASQ"));
+    chains.rule().display(format_args!("-j MARK --or-mark {mark:#010x}\n"));
     let pods = Pods::of(plan, family, config);
     if pods.are.len() > 1 {
-        let mut others = Text::default();
+        chains.begin(config.chain("MARK-OTHERS"));
         for pods in &pods.are {
-            others.str(pods).str("-j RETURN\n");
+            chains.rule().str(pods).str("-j RETURN\n");
         }
-        others.str("-j ").display(prefix).str("-MARK-MASQ\n");
-        chains.push((name("MARK-OTHERS"), others));
+        chains.rule().str("-j ").display(config.chain("MARK-MASQ")).str("\n");
     }
-    chains
+    if config.layout == Layout::Tree {
+        for (chain, mark) in [("MARK-REJECT", config.reject()), ("MARK-DROP", config.drop())] {
+            chains.begin(config.chain(chain));
+            chains.rule().str("-j MARK --set-xmark ").display(mark).str("\n");
+        }
+    }
+}
+
+/// The rules that lead from `SERVICES` to node ports, behind all others.
+pub(super) fn lead_to_node_ports(
+    services: &mut Chains,
+    plan: &Plan,
+    family: IpFamily,
+    config: &Config,
+) {
+    node_port_places(plan, family, |place| {
+        let rules = services.rule();
+        rules.str("-m comment --comment \"node ports; this has to be the last rule\" ");
+        if config.layout == Layout::Tree {
+            let refused = config.refused();
+            rules.display(format_args!("-m mark ! --mark {refused:#010x}/{refused:#010x} "));
+        }
+        rules.str(place).str("-j ").display(config.chain("NODEPORTS")).str("\n");
+    });
+}
+
+/// The rules for a frontend where they are told apart: where it leads.
+pub(super) fn write_lead(
+    chains: &mut Chains,
+    config: &Config,
+    hash: Hash,
+    port: &PortPlan,
+    frontend: &Frontend,
+) {
+    let Some(lead) = Lead::of(frontend) else { return };
+    let rules = chains.rule();
+    rules.str("-m comment --comment \"").display(&port.name).str(" ");
+    rules.display(frontend.kind).str("\" ");
+    frontend_match(rules, port, frontend);
+    rules.str(" -j ").str(lead.chain(config, hash).as_str()).str("\n");
+}
+
+/// In the linear layout, what comes back from where a frontend leads, or did not go, must not come to a node port of the same number.
+pub(super) fn write_return(chains: &mut Chains, plan: &Plan, port: &PortPlan, frontend: &Frontend) {
+    let comes_back = match Lead::of(frontend) {
+        None | Some(Lead::Firewall) => true,
+        Some(_) => !matches!(frontend.from_elsewhere, Action::Forward { .. }),
+    };
+    if comes_back && frontend.ip.is_some_and(|ip| plan.node().is_own(ip)) {
+        let rules = chains.rule();
+        frontend_match(rules, port, frontend);
+        rules.str(" -j RETURN\n");
+    }
+}
+
+/// Who of those that no endpoint was drawn for is refused how: those from a range, or all.
+pub(super) fn refusals(frontend: &Frontend) -> Vec<(Option<IpNet>, Refusal)> {
+    let refusal = match frontend.from_elsewhere {
+        Action::Forward { .. } => None,
+        Action::Reject => Some(Refusal::Reject),
+        Action::Drop => Some(Refusal::Drop),
+    };
+    if frontend.source_ranges.is_empty() {
+        return refusal.map(|refusal| (None, refusal)).into_iter().collect();
+    }
+    let admitted = if refusal == Some(Refusal::Reject) { &*frontend.source_ranges } else { &[] };
+    let rejected = disjoint(admitted).into_iter().map(|net| (Some(net), Refusal::Reject));
+    rejected.chain([(None, Refusal::Drop)]).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Reject,
+    Drop,
+}
+
+/// In the tree layout, refusals are marked where packets are told apart.
+pub(super) fn write_refusals(
+    chains: &mut Chains,
+    config: &Config,
+    port: &PortPlan,
+    frontend: &Frontend,
+) {
+    for (net, refusal) in refusals(frontend) {
+        let rules = chains.rule();
+        if let Some(net) = net {
+            rules.str("-s ").display(Source(net)).str(" ");
+        }
+        frontend_match(rules, port, frontend);
+        let mark = match refusal {
+            Refusal::Reject => "MARK-REJECT",
+            Refusal::Drop => "MARK-DROP",
+        };
+        rules.str(" -j ").display(config.chain(mark)).str("\n");
+    }
 }
 
 /// To which of a port's chains a frontend leads.
@@ -153,127 +215,135 @@ impl Lead {
         })
     }
 
-    fn chain(self, config: &Config, hash: &str) -> String {
+    fn chain(self, config: &Config, hash: Hash) -> ChainName {
         let kind = match self {
             Self::Cluster => "SVC",
             Self::Local => "SVL",
             Self::External => "EXT",
             Self::Firewall => "FW",
         };
-        format!("{}-{kind}-{hash}", config.prefix)
+        ChainName::new(&config.prefix, kind, hash.as_str())
     }
 }
 
 /// The chains of a port.
-pub(super) fn write_port(
-    chains: &mut BTreeMap<String, Text>,
-    config: &Config,
-    pods: &Pods,
-    port: &PortPlan,
-) {
-    let hash = port_hash(&port.name);
-    let chain = |lead: Lead| lead.chain(config, &hash);
-    let mark = format!("-j {}-MARK-MASQ\n", config.prefix);
-    let lead_of = |frontend: &&Frontend| Lead::of(frontend).is_some();
-    let mut used = [None::<Text>, None::<Text>];
-    let mut of_policy = |policy: TrafficPolicy, rules: &Text| {
-        let used = &mut used[usize::from(policy == TrafficPolicy::Local)];
-        used.get_or_insert_default().text(rules);
-    };
-
-    for frontend in port.frontends.iter().filter(lead_of) {
-        if frontend.kind == FrontendKind::ClusterIp {
-            let Action::Forward { policy, masquerade: pod } = frontend.from_pod else { continue };
-            let others =
-                matches!(frontend.from_elsewhere, Action::Forward { masquerade: true, .. });
-            let mut rules = Text::default();
-            let target = if pod { Some(mark.trim_end()) } else { pods.mark_others.as_deref() };
-            if let Some(target) = target.filter(|_| others) {
-                rules.str("-m comment --comment \"").display(&port.name).str(" cluster IP\" ");
-                frontend_match(&mut rules, port, frontend);
-                rules.str(" ").str(target).str("\n");
-            }
-            of_policy(policy, &rules);
-        }
-    }
-
-    let nothing = Text::default();
+pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port: &PortPlan) {
+    let mut hashes = Hashes::of(&port.name);
+    let hash = hashes.port();
+    let chain = |lead: Lead| lead.chain(config, hash);
+    let mark = config.chain("MARK-MASQ");
+    // Which of the two policies is used.
+    let mut used = [false; 2];
+    let place = |policy: TrafficPolicy| usize::from(policy == TrafficPolicy::Local);
+    let forwarded = |frontend: &&Frontend| Lead::of(frontend).is_some();
     let external = port.frontends.iter().filter(|f| f.kind != FrontendKind::ClusterIp);
-    if let Some(frontend) = external.clone().find(lead_of) {
-        let mut rules = Text::default();
-        let mut go = |rules: &mut Text, place: &str, action: Action| {
+
+    if let Some(frontend) = external.clone().find(forwarded) {
+        chains.begin(chain(Lead::External));
+        let mut go = |chains: &mut Chains, origin: &str, action: Action| {
             let Action::Forward { policy, masquerade } = action else { return };
-            of_policy(policy, &nothing);
+            used[place(policy)] = true;
             if masquerade {
-                rules.str(place).str(&mark);
+                chains.rule().str(origin).str("-j ").str(mark.as_str()).str("\n");
             }
-            rules.str(place).str("-j ").str(&chain(Lead::to(policy))).str("\n");
+            let to = chain(Lead::to(policy));
+            chains.rule().str(origin).str("-j ").str(to.as_str()).str("\n");
         };
         let Frontend { from_pod, from_node, from_elsewhere, .. } = *frontend;
         if from_pod != from_elsewhere {
-            for place in &pods.are {
-                go(&mut rules, place, from_pod);
+            for origin in &pods.are {
+                go(chains, origin, from_pod);
             }
         }
         if from_node != from_elsewhere {
-            go(&mut rules, "-m addrtype --src-type LOCAL ", from_node);
+            go(chains, "-m addrtype --src-type LOCAL ", from_node);
         }
-        go(&mut rules, "", from_elsewhere);
-        chains.insert(chain(Lead::External), rules);
+        go(chains, "", from_elsewhere);
     }
-    if let Some(frontend) = external.clone().find(|f| !f.source_ranges.is_empty()) {
-        let mut rules = Text::default();
+    let firewall = external.filter(forwarded).find(|frontend| !frontend.source_ranges.is_empty());
+    if let Some(frontend) = firewall {
+        chains.begin(chain(Lead::Firewall));
         for net in disjoint(&frontend.source_ranges) {
-            rules.str("-s ").display(Source(net)).str(" -j ").str(&chain(Lead::External)).str("\n");
+            let rules = chains.rule();
+            rules.str("-s ").display(Source(net)).str(" -j ");
+            rules.str(chain(Lead::External).as_str()).str("\n");
         }
-        chains.insert(chain(Lead::Firewall), rules);
     }
 
-    let mut reachable = BTreeMap::new();
-    for (policy, masquerade) in [TrafficPolicy::Cluster, TrafficPolicy::Local].into_iter().zip(used)
-    {
-        let Some(mut rules) = masquerade else { continue };
-        let backends = &port.targets(policy).backends;
-        let endpoints: Vec<String> = backends
-            .iter()
-            .map(|b| format!("{}-SEP-{}", config.prefix, endpoint_hash(&port.name, b.addr)))
-            .collect();
-        if let Some(timeout) = port.client_ip_affinity {
-            for endpoint in &endpoints {
-                rules.str("-m recent --name ").str(endpoint).str(" --rcheck --seconds ");
-                rules.display(timeout.as_secs()).str(" --reap -j ").str(endpoint).str("\n");
+    let own = port.frontends.iter().filter(|frontend| frontend.kind == FrontendKind::ClusterIp);
+    let own = own.filter_map(|frontend| match frontend.from_pod {
+        Action::Forward { policy, masquerade } => Some((frontend, policy, masquerade)),
+        Action::Reject | Action::Drop => None,
+    });
+    for (_, policy, _) in own.clone() {
+        used[place(policy)] = true;
+    }
+    let endpoint = |hash: Hash| ChainName::new(&config.prefix, "SEP", hash.as_str());
+    let mut reachable: Vec<(&Backend, ChainName)> = Vec::new();
+    for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
+        if !used[place(policy)] {
+            continue;
+        }
+        chains.begin(chain(Lead::to(policy)));
+        for (frontend, _, pod) in own.clone().filter(|(_, used, _)| *used == policy) {
+            let others =
+                matches!(frontend.from_elsewhere, Action::Forward { masquerade: true, .. });
+            let jump = format!("-j {mark}");
+            let target = if pod { Some(&*jump) } else { pods.mark_others.as_deref() };
+            if let Some(target) = target.filter(|_| others) {
+                let rules = chains.rule();
+                rules.str("-m comment --comment \"").display(&port.name).str(" cluster IP\" ");
+                frontend_match(rules, port, frontend);
+                rules.str(" ").str(target).str("\n");
             }
         }
-        draw(&mut rules, backends, &endpoints);
-        chains.insert(chain(Lead::to(policy)), rules);
-        reachable.extend(backends.iter().map(|backend| backend.addr).zip(endpoints));
+        let backends = &port.targets(policy).backends;
+        let known: BTreeMap<_, _> = reachable.iter().map(|(b, name)| (b.addr, *name)).collect();
+        let mut of = |backend: &Backend| {
+            let known = known.get(&backend.addr).copied();
+            known.unwrap_or_else(|| endpoint(hashes.endpoint(backend.addr)))
+        };
+        let endpoints: Vec<ChainName> = backends.iter().map(&mut of).collect();
+        if let Some(timeout) = port.client_ip_affinity {
+            for endpoint in &endpoints {
+                let rules = chains.rule();
+                rules.str("-m recent --name ").str(endpoint.as_str()).str(" --rcheck --seconds ");
+                rules.display(timeout.as_secs()).str(" --reap -j ");
+                rules.str(endpoint.as_str()).str("\n");
+            }
+        }
+        draw(chains, backends, &endpoints);
+        let new = backends.iter().zip(endpoints).filter(|(b, _)| !known.contains_key(&b.addr));
+        reachable.extend(new);
     }
-    for (addr, endpoint) in reachable {
+    for (backend, endpoint) in reachable {
+        chains.begin(endpoint);
+        let rules = chains.rule();
+        rules.str("-s ").ip(backend.addr.ip()).str(" -j ").str(mark.as_str()).str("\n");
         let protocol = port.name.protocol.as_lower_str();
-        let mut rules = Text::default();
-        rules.str("-s ").ip(addr.ip()).str(" ").str(&mark);
+        let rules = chains.rule();
         if port.client_ip_affinity.is_some() {
-            rules.str("-m recent --name ").str(&endpoint).str(" --set ");
+            rules.str("-m recent --name ").str(endpoint.as_str()).str(" --set ");
         }
         rules.str("-m ").str(protocol).str(" -p ").str(protocol);
-        rules.str(" -j DNAT --to-destination ").display(addr).str("\n");
-        chains.insert(endpoint, rules);
+        rules.str(" -j DNAT --to-destination ").addr(backend.addr).str("\n");
     }
 }
 
 /// Leads to one of some endpoints: each rule takes its part of what the rules before it left.
-fn draw(rules: &mut Text, backends: &[Backend], endpoints: &[String]) {
+fn draw(chains: &mut Chains, backends: &[Backend], endpoints: &[ChainName]) {
     let mut left: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     for (backend, endpoint) in backends.iter().zip(endpoints) {
         let weight = u64::from(backend.weight);
         if weight == 0 {
             continue;
         }
+        let rules = chains.rule();
         if weight < left {
             rules.str("-m statistic --mode random --probability ");
             rules.display(format_args!("{:.10} ", probability(weight, left)));
         }
-        rules.str("-j ").str(endpoint).str("\n");
+        rules.str("-j ").str(endpoint.as_str()).str("\n");
         left -= weight;
     }
 }
@@ -284,7 +354,7 @@ fn probability(part: u64, whole: u64) -> f64 {
 }
 
 /// As rules have it: an address alone without a length.
-struct Source(IpNet);
+pub(super) struct Source(pub(super) IpNet);
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

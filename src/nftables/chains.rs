@@ -10,7 +10,7 @@ use super::flat::{self, Fate};
 use super::object::{At, Map, Masquerade};
 use super::{Config, Kind, Sink, family_str};
 use crate::plan::{PortPlan, ServicePortName};
-use crate::rules::{Slots, Text, hash};
+use crate::rules::{Hash, Slots, Text};
 use crate::service::TrafficPolicy;
 
 /// The name of a port in the names of its chains.
@@ -27,7 +27,7 @@ fn base(name: &ServicePortName, endpoint: Option<SocketAddr>) -> String {
         // A String takes whatever is written to it.
         let _ = write!(text, "__{ip}/{}", addr.port());
     }
-    let mut base = format!("{}-{text}", hash(8, |hashed| hashed.write_str(&text)));
+    let mut base = format!("{}-{text}", &Hash::of(&text).as_str()[..8]);
     // The kernel takes 255 bytes, of which prefix and timeout take 15.
     if base.len() > 240 {
         base.truncate(237);

@@ -47,6 +47,21 @@ impl Text {
         self
     }
 
+    /// `10.0.0.7:80`, `[fd00::7]:80`
+    #[cfg(feature = "iptables")]
+    #[inline]
+    pub(crate) fn addr(&mut self, addr: core::net::SocketAddr) -> &mut Self {
+        if addr.is_ipv4() {
+            self.ip(addr.ip()).str(":").number(addr.port().into())
+        } else {
+            self.str("[").ip(addr.ip()).str("]:").number(addr.port().into())
+        }
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
     /// `KEY . SLOT : ADDRESS . PORT`, most of what there is in a ruleset: put together in one piece.
     #[cfg(feature = "nftables")]
     #[inline]
@@ -65,6 +80,10 @@ impl Text {
         push(&mut line, &mut at, *b" . ");
         push_number(&mut line, &mut at, v4.port().into());
         self.0.extend_from_slice(&line[..at]);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use svcplane::iptables::{Config, compile, delta, jumps};
+use svcplane::iptables::{Config, Layout, compile, delta, jumps};
 use svcplane::name::ObjectName;
 use svcplane::net::{IpFamily, Protocol};
 use svcplane::plan::{Mode, Plan, ServicePortName};
@@ -17,6 +17,7 @@ use crate::flows::scenario::Scenario;
 fn kube() -> Config {
     let mut config = Config::default();
     config.prefix = "KUBE".parse().expect("a prefix");
+    config.layout = Layout::Linear;
     config
 }
 

@@ -114,12 +114,20 @@ struct Expected<'a> {
 enum Plane {
     Nft(Layout),
     /// By the tool's variant: `nft` or `legacy`.
-    Iptables(&'static str),
+    Iptables(&'static str, iptables::Layout),
 }
 
 const PLANES: [(Mode, &[Plane]); 2] = [
     (Mode::Nftables, &[Plane::Nft(Layout::Flat), Plane::Nft(Layout::Chains)]),
-    (Mode::Iptables, &[Plane::Iptables("nft"), Plane::Iptables("legacy")]),
+    (
+        Mode::Iptables,
+        &[
+            Plane::Iptables("nft", iptables::Layout::Linear),
+            Plane::Iptables("nft", iptables::Layout::Tree),
+            Plane::Iptables("legacy", iptables::Layout::Linear),
+            Plane::Iptables("legacy", iptables::Layout::Tree),
+        ],
+    ),
 ];
 
 impl Plane {
@@ -135,8 +143,9 @@ impl Plane {
                 let script = nftables::compile(plan, &config);
                 nft.apply(&script).unwrap_or_else(|error| panic!("{error}"));
             }
-            Self::Iptables(variant) => {
-                let config = iptables::Config::default();
+            Self::Iptables(variant, layout) => {
+                let mut config = iptables::Config::default();
+                config.layout = layout;
                 self.clear(topology);
                 let routed = if iptables::needs_route_localnet(plan) { "1" } else { "0" };
                 node.set(&[("ipv4/conf/all/route_localnet", routed)]);
@@ -160,7 +169,7 @@ impl Plane {
         let node = &topology.node;
         match self {
             Self::Nft(_) => node.tool("nft", &["flush", "ruleset"], ""),
-            Self::Iptables(variant) => {
+            Self::Iptables(variant, _) => {
                 for tool in ["iptables", "ip6tables"] {
                     let restore = format!("{tool}-{variant}-restore");
                     node.tool(&restore, &["--wait"], "*filter\nCOMMIT\n*nat\nCOMMIT\n");

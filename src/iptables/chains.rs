@@ -1,0 +1,151 @@
+//! Chains with their rules, and the input that they make.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::Prefix;
+use crate::rules::Text;
+
+/// The name of a chain: at most 28 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChainName {
+    bytes: [u8; 28],
+    len: u8,
+}
+
+impl ChainName {
+    /// `PREFIX-KIND-REST`, or `PREFIX-KIND`.
+    pub(super) fn new(prefix: &Prefix, kind: &str, rest: &str) -> Self {
+        let mut name = Self { bytes: [0; 28], len: 0 };
+        let behind = if rest.is_empty() { "" } else { "-" };
+        for part in [prefix.as_str(), "-", kind, behind, rest] {
+            name.push(part);
+        }
+        name
+    }
+
+    /// The name of a chain that there is.
+    pub(super) fn of(name: &str) -> Self {
+        let mut chain = Self { bytes: [0; 28], len: 0 };
+        chain.push(name);
+        chain
+    }
+
+    fn push(&mut self, part: &str) {
+        for &byte in part.as_bytes() {
+            // There is room for the longest prefix, the longest kind and a hash, and the kernel has none longer.
+            if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
+                *place = byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Chains of one table, one after the other.
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct Chains {
+    /// Each with the place in the text where its rules begin.
+    names: Vec<(ChainName, usize)>,
+    text: Text,
+}
+
+impl Chains {
+    /// A single chain without rules.
+    pub(super) fn of(name: ChainName) -> Self {
+        let mut chains = Self::default();
+        chains.begin(name);
+        chains
+    }
+
+    /// Begins a chain, to which the rules belong that are added next.
+    pub(super) fn begin(&mut self, name: ChainName) {
+        self.names.push((name, self.text.len()));
+    }
+
+    /// Adds a rule: what it matches and does, and a line's end, are to be written behind this.
+    #[inline]
+    pub(super) fn rule(&mut self) -> &mut Text {
+        self.text.str("-A ");
+        if let Some((name, _)) = self.names.last() {
+            self.text.str(name.as_str());
+        }
+        self.text.str(" ")
+    }
+
+    pub(super) fn has_rules(&self) -> bool {
+        !self.text.is_empty()
+    }
+
+    pub(super) fn append(&mut self, others: &Self) {
+        let behind = self.text.len();
+        self.names.extend(others.names.iter().map(|(name, start)| (*name, behind + start)));
+        self.text.text(&others.text);
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = ChainName> {
+        self.names.iter().map(|(name, _)| *name)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (ChainName, &str)> {
+        let ends = self.names.iter().skip(1).map(|(_, start)| *start).chain([self.text.len()]);
+        let text = self.text.as_str();
+        self.names.iter().zip(ends).map(|((name, start), end)| (*name, &text[*start..end]))
+    }
+}
+
+/// What is done to a table.
+#[derive(Default)]
+pub(super) struct Table {
+    /// Emptied and filled.
+    pub(super) chains: Chains,
+    /// Deleted: nothing leads there.
+    pub(super) dead: Vec<ChainName>,
+    /// What is done when all chains are there and before they are filled.
+    pub(super) first: Text,
+    /// What is done when they are.
+    pub(super) last: Text,
+}
+
+impl Table {
+    /// Leads from some chains to others.
+    pub(super) fn change(&mut self, before: &Chains, after: &Chains) {
+        let known: BTreeMap<ChainName, &str> = before.iter().collect();
+        let mut gone = known.clone();
+        for (name, rules) in after.iter() {
+            gone.remove(&name);
+            if known.get(&name) != Some(&rules) {
+                self.chains.begin(name);
+                self.chains.text.str(rules);
+            }
+        }
+        self.dead.extend(gone.into_keys());
+    }
+
+    pub(super) fn write(&self, name: &str, input: &mut Text) {
+        let Self { chains, dead, first, last } = self;
+        if chains.names.is_empty() && dead.is_empty() && first.is_empty() && last.is_empty() {
+            return;
+        }
+        input.str("*").str(name).str("\n");
+        for name in chains.names().chain(dead.iter().copied()) {
+            input.str(":").str(name.as_str()).str(" - [0:0]\n");
+        }
+        input.text(first).text(&chains.text).text(last);
+        for name in dead {
+            input.str("-X ").str(name.as_str()).str("\n");
+        }
+        input.str("COMMIT\n");
+    }
+}
