@@ -3,6 +3,7 @@
 //! ```text
 //! ip netns add blue
 //! cargo run --release --features kernel --example node -- --mode nftables --netns blue examples/manifests/
+//! cargo run --release --features kernel --example node -- --mode iptables --netns blue examples/manifests/
 //! ```
 //!
 //! Services get their addresses, node ports and endpoints as in the proxy example. The files are watched: edit one, and what changes in
@@ -25,8 +26,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use svcplane::kernel::{Conntrack, KernelError, NetnsName, Nft, Pacing, Step, Syncer};
-use svcplane::nftables::{self, Config, Layout, TableName};
+use svcplane::iptables;
+use svcplane::kernel::{
+    Conntrack, Iptables, KernelError, NetnsName, Nft, Pacing, Rules, Script, Step, Syncer,
+};
+use svcplane::net::IpFamily;
+use svcplane::nftables::{self, TableName};
 use svcplane::plan::{Mode, Plan};
 use svcplane::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,15 +47,18 @@ struct Args {
     /// What carries them out
     #[arg(long)]
     mode: Plane,
-    /// How the rules are laid out
-    #[arg(long, default_value = "flat")]
-    layout: Shape,
+    /// How the rules are laid out: flat or chains for nftables, tree or linear for iptables [default: flat, tree]
+    #[arg(long)]
+    layout: Option<Shape>,
     /// The network namespace, as `ip netns` names it [default: this one]
     #[arg(long, value_name = "NAME")]
     netns: Option<NetnsName>,
     /// The name of the tables, one for IPv4 and one for IPv6. What they hold is replaced
     #[arg(long, value_name = "NAME", default_value = "svcplane")]
     table: TableName,
+    /// What the names of iptables' chains begin with. Those that there are are replaced
+    #[arg(long, value_name = "NAME", default_value = "SVCP")]
+    prefix: iptables::Prefix,
     #[command(flatten)]
     setup: Setup,
 }
@@ -58,14 +66,19 @@ struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum Plane {
     Nftables,
+    Iptables,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Shape {
-    /// Maps for all Services
+    /// nftables: maps for all Services
     Flat,
-    /// A chain for each port and endpoint
+    /// nftables: a chain for each port and endpoint
     Chains,
+    /// iptables: chains by the destination's digits
+    Tree,
+    /// iptables: one chain of all frontends
+    Linear,
 }
 
 #[tokio::main]
@@ -84,14 +97,14 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Vec<String>> {
     let mode = match args.mode {
         Plane::Nftables => Mode::Nftables,
+        Plane::Iptables => Mode::Iptables,
     };
     let setup = &args.setup;
     let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
     let mut cluster = Cluster::new(sources.read()?, setup, mode, None)?;
-    let mut kernel = Kernel::new(&args);
-    println!("nft {}", kernel.nft.supported().map_err(|error| one(&error))?);
+    let mut kernel = Kernel::new(&args).map_err(|error| vec![error])?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
     kernel.follow(&cluster);
@@ -128,26 +141,24 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
 
 /// The kernel, and what is to be done to it.
 struct Kernel {
-    nft: Nft,
+    tools: Tools,
     conntrack: Conntrack,
-    config: Config,
     syncer: Syncer,
     started: std::time::Instant,
 }
 
+enum Tools {
+    Nft(Nft, nftables::Config),
+    Iptables(Iptables, iptables::Config),
+}
+
 impl Kernel {
-    fn new(args: &Args) -> Self {
-        let (mut nft, mut conntrack, mut config) =
-            (Nft::new(), Conntrack::new(), Config::default());
-        nft.netns.clone_from(&args.netns);
+    fn new(args: &Args) -> Result<Self, String> {
+        let mut conntrack = Conntrack::new();
         conntrack.netns.clone_from(&args.netns);
-        config.table = args.table.clone();
-        config.layout = match args.layout {
-            Shape::Flat => Layout::Flat,
-            Shape::Chains => Layout::Chains,
-        };
-        let syncer = Syncer::new(config.clone(), Pacing::default());
-        Self { nft, conntrack, config, syncer, started: std::time::Instant::now() }
+        let (tools, rules) = Tools::new(args)?;
+        let syncer = Syncer::new(rules, Pacing::default());
+        Ok(Self { tools, conntrack, syncer, started: std::time::Instant::now() })
     }
 
     fn now(&self) -> Instant {
@@ -157,6 +168,16 @@ impl Kernel {
     fn follow(&mut self, cluster: &Cluster) {
         for warning in &cluster.warnings {
             eprintln!("warning: {warning}");
+        }
+        let sticky = cluster.plan.ports().any(|port| port.client_ip_affinity.is_some());
+        if let (Tools::Iptables(..), Some(clients), true) =
+            (&self.tools, Iptables::remembered_clients(), sticky)
+        {
+            if clients <= 100 {
+                eprintln!(
+                    "warning: session affinity holds for {clients} clients of each endpoint: load xt_recent with a greater ip_list_tot"
+                );
+            }
         }
         self.syncer.desire(cluster.plan.clone());
     }
@@ -168,9 +189,14 @@ impl Kernel {
             let done = match step {
                 Step::Wait(None) => return Duration::MAX,
                 Step::Wait(Some(at)) => return at.saturating_duration_since(self.now()),
-                Step::Full { script, services } => self.load("full ", &script, Some(services)),
-                Step::Delta { script, services } => self.load("delta", &script, Some(services)),
-                Step::Sweep { script } => self.load("sweep", &script, None),
+                Step::Full(plan) => {
+                    let services = plan.services().len();
+                    timed("full ", Some(services), || self.tools.replace(&plan))
+                }
+                Step::Delta { script, services } => {
+                    timed("delta", Some(services), || self.tools.apply(&script))
+                }
+                Step::Sweep { script } => timed("sweep", None, || self.tools.apply(&script)),
                 Step::Flows(plan) => self.free_flows(&plan),
                 other => unreachable!("{other:?} is not known here"),
             };
@@ -185,15 +211,6 @@ impl Kernel {
         }
     }
 
-    fn load(&self, kind: &str, script: &str, services: Option<usize>) -> Result<(), KernelError> {
-        let began = std::time::Instant::now();
-        self.nft.apply(script)?;
-        let (bytes, millis) = (script.len(), began.elapsed().as_secs_f64() * 1e3);
-        let services = services.map_or(String::new(), |services| format!("{services} services"));
-        println!("{kind}  {services:>15}  {bytes:>9} bytes  {millis:>8.1} ms");
-        Ok(())
-    }
-
     fn free_flows(&self, plan: &Plan) -> Result<(), KernelError> {
         let began = std::time::Instant::now();
         let deleted = self.conntrack.delete_stale(plan)?;
@@ -205,8 +222,78 @@ impl Kernel {
     }
 
     fn remove(&self) -> Result<(), KernelError> {
-        self.nft.apply(&nftables::remove(&self.config))?;
+        match &self.tools {
+            Tools::Nft(nft, config) => nft.apply(&nftables::remove(config))?,
+            Tools::Iptables(iptables, config) => iptables.remove(config)?,
+        }
         println!("removed");
         Ok(())
     }
+}
+
+impl Tools {
+    /// The tools of a mode, after a look whether they and the kernel will do; and what rules they are to load.
+    fn new(args: &Args) -> Result<(Self, Rules), String> {
+        let failed = |error: KernelError| error.to_string();
+        match args.mode {
+            Plane::Nftables => {
+                let mut nft = Nft::new();
+                nft.netns.clone_from(&args.netns);
+                let mut config = nftables::Config::default();
+                config.table = args.table.clone();
+                config.layout = match args.layout {
+                    None | Some(Shape::Flat) => nftables::Layout::Flat,
+                    Some(Shape::Chains) => nftables::Layout::Chains,
+                    Some(_) => return Err("expected the layout flat or chains".to_owned()),
+                };
+                println!("nft {}", nft.supported().map_err(failed)?);
+                Ok((Self::Nft(nft, config.clone()), config.into()))
+            }
+            Plane::Iptables => {
+                let tools = Iptables::detect(args.netns.as_ref()).map_err(failed)?;
+                let mut config = iptables::Config::default();
+                config.prefix = args.prefix.clone();
+                config.layout = match args.layout {
+                    None | Some(Shape::Tree) => iptables::Layout::Tree,
+                    Some(Shape::Linear) => iptables::Layout::Linear,
+                    Some(_) => return Err("expected the layout tree or linear".to_owned()),
+                };
+                println!("iptables {}", tools.supported().map_err(failed)?);
+                Ok((Self::Iptables(tools, config.clone()), config.into()))
+            }
+        }
+    }
+
+    /// How many bytes it took.
+    fn replace(&self, plan: &Plan) -> Result<usize, KernelError> {
+        match self {
+            Self::Nft(nft, config) => nft.replace(plan, config),
+            Self::Iptables(iptables, config) => iptables.replace(plan, config),
+        }
+    }
+
+    fn apply(&self, script: &Script) -> Result<usize, KernelError> {
+        match (self, script) {
+            (Self::Nft(nft, _), Script::Nftables(script)) => nft.apply(script)?,
+            (Self::Iptables(iptables, _), Script::Iptables { v4, v6 }) => {
+                iptables.apply(IpFamily::V4, v4)?;
+                iptables.apply(IpFamily::V6, v6)?;
+            }
+            (_, other) => unreachable!("{other:?} is not of this mode"),
+        }
+        Ok(script.len())
+    }
+}
+
+fn timed(
+    kind: &str,
+    services: Option<usize>,
+    load: impl FnOnce() -> Result<usize, KernelError>,
+) -> Result<(), KernelError> {
+    let began = std::time::Instant::now();
+    let bytes = load()?;
+    let millis = began.elapsed().as_secs_f64() * 1e3;
+    let services = services.map_or(String::new(), |services| format!("{services} services"));
+    println!("{kind}  {services:>15}  {bytes:>9} bytes  {millis:>8.1} ms");
+    Ok(())
 }

@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use svcplane::iptables;
 use svcplane::net::IpFamily;
-use svcplane::nftables::{self, Layout};
-use svcplane::plan::{Mode, Plan};
+use svcplane::nftables;
+use svcplane::plan::Mode;
 
 use cluster::{Cluster, Setup};
 use manifests::Sources;
@@ -35,9 +35,9 @@ struct Args {
     /// What the rules are for
     #[arg(long)]
     to: Target,
-    /// How those for nft are laid out
-    #[arg(long, default_value = "flat")]
-    layout: Shape,
+    /// How they are laid out: flat or chains for nftables, tree or linear for iptables [default: flat, tree]
+    #[arg(long)]
+    layout: Option<Shape>,
     #[command(flatten)]
     setup: Setup,
 }
@@ -54,10 +54,14 @@ enum Target {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Shape {
-    /// Maps for all Services
+    /// nftables: maps for all Services
     Flat,
-    /// A chain for each port and endpoint
+    /// nftables: a chain for each port and endpoint
     Chains,
+    /// iptables: chains by the destination's digits
+    Tree,
+    /// iptables: one chain of all frontends
+    Linear,
 }
 
 fn main() -> ExitCode {
@@ -87,27 +91,24 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
         eprintln!("warning: {warning}");
     }
     let plan = &cluster.plan;
-    Ok(match args.to {
+    let family = match args.to {
         Target::Nftables => {
             let mut config = nftables::Config::default();
             config.layout = match args.layout {
-                Shape::Flat => Layout::Flat,
-                Shape::Chains => Layout::Chains,
+                None | Some(Shape::Flat) => nftables::Layout::Flat,
+                Some(Shape::Chains) => nftables::Layout::Chains,
+                Some(_) => return Err(vec!["expected the layout flat or chains".to_owned()]),
             };
-            nftables::compile(plan, &config)
+            return Ok(nftables::compile(plan, &config));
         }
-        Target::Iptables => for_iptables(plan, IpFamily::V4),
-        Target::Ip6tables => for_iptables(plan, IpFamily::V6),
-    })
-}
-
-fn for_iptables(plan: &Plan, family: IpFamily) -> String {
-    let config = iptables::Config::default();
-    let mut text = iptables::compile(plan, family, &config);
-    text += "# then, unless they are there:\n";
-    let jump = |jump: iptables::Jump| {
-        format!("# -t {} -I {} {}\n", jump.table, jump.chain, jump.rule.join(" "))
+        Target::Iptables => IpFamily::V4,
+        Target::Ip6tables => IpFamily::V6,
     };
-    text.extend(iptables::jumps(plan, family, &config).into_iter().map(jump));
-    text
+    let mut config = iptables::Config::default();
+    config.layout = match args.layout {
+        None | Some(Shape::Tree) => iptables::Layout::Tree,
+        Some(Shape::Linear) => iptables::Layout::Linear,
+        Some(_) => return Err(vec!["expected the layout tree or linear".to_owned()]),
+    };
+    Ok(iptables::replace(plan, family, &config, ""))
 }

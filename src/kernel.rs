@@ -1,4 +1,5 @@
-//! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`, `conntrack`, `nsenter`.
+//! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`, `iptables-restore`,
+//! `conntrack`, `nsenter`.
 //!
 //! ```no_run
 //! use svcplane::kernel::{Conntrack, Nft};
@@ -8,7 +9,7 @@
 //! let (nft, config) = (Nft::new(), Config::default());
 //! println!("nft {}", nft.supported()?);
 //! let plan = Plan::empty(LocalNode::new("node-1".parse()?), Mode::Nftables);
-//! nft.apply(&nftables::compile(&plan, &config))?;
+//! nft.replace(&plan, &config)?;
 //! Conntrack::new().delete_stale(&plan)?;
 //! nft.apply(&nftables::remove(&config))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -23,6 +24,7 @@
 //! Source: kube-proxy, which runs the same tools (but for conntrack, to which it speaks netlink since 1.32).
 
 mod conntrack;
+mod iptables;
 mod nft;
 mod syncer;
 mod tool;
@@ -33,13 +35,22 @@ use std::io;
 use std::process::ExitStatus;
 use std::str::FromStr;
 use std::string::String;
+use std::time::Duration;
+use std::vec;
 use std::vec::Vec;
 
 use thiserror::Error;
 
+use crate::endpoints::{Endpoint, EndpointPort, EndpointSet};
+use crate::name::ObjectName;
+use crate::net::{IpFamily, Protocol};
+use crate::plan::{LocalNode, Mode, Plan};
+use crate::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
+
 pub use conntrack::Conntrack;
+pub use iptables::{Iptables, IptablesVersion, Variant};
 pub use nft::{Nft, NftVersion};
-pub use syncer::{Pacing, Step, Syncer};
+pub use syncer::{Pacing, Rules, Script, Step, Syncer};
 
 /// The name of a network namespace as `ip netns` keeps them, in `/run/netns`: 1 to 255 bytes, no slash and no control character, not `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,7 +119,7 @@ pub enum KernelError {
         #[source]
         error: io::Error,
     },
-    /// The tool refused. Of a script nothing has been done: it is one transaction.
+    /// The tool refused. Of a script for `nft` nothing has been done, it is one transaction; of input for iptables, each table is one.
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// The tool said something that is not what it is known to say.
@@ -120,12 +131,14 @@ pub enum KernelError {
         line: String,
     },
     /// The tool is older than what the scripts need.
-    #[error("nft {found} is too old: expected {needed} or a newer one")]
+    #[error("{tool} {found} is too old: expected {needed} or a newer one")]
     TooOld {
-        /// What is installed.
-        found: NftVersion,
+        /// The tool.
+        tool: String,
+        /// The version that is installed.
+        found: String,
         /// The oldest that will do.
-        needed: NftVersion,
+        needed: String,
     },
 }
 
@@ -156,4 +169,39 @@ impl fmt::Display for Refusal {
         }
         Ok(())
     }
+}
+
+/// A plan for a Service with endpoints, affinity and source ranges in both families.
+fn specimen(mode: Mode) -> Option<Plan> {
+    let name = ObjectName::new("default", "specimen").ok()?;
+    let mut node = LocalNode::new("specimen".parse().ok()?);
+    node.addresses = vec!["192.0.2.1".parse().ok()?, "2001:db8::1".parse().ok()?];
+    let mut service = Service::new(name.clone());
+    service.cluster_ips =
+        ClusterIps::Assigned(vec!["198.51.100.1".parse().ok()?, "2001:db8:1::1".parse().ok()?]);
+    service.ip_families = vec![IpFamily::V4, IpFamily::V6];
+    service.client_ip_affinity = Some(Duration::from_secs(10_800));
+    let ingress = Ingress { ip: Some("203.0.113.1".parse().ok()?), ..Ingress::default() };
+    service.kind = ServiceKind::LoadBalancer;
+    service.load_balancer.ingress = vec![ingress];
+    service.load_balancer.source_ranges = vec!["203.0.113.128/25".parse().ok()?];
+    let mut endpoints = vec![];
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+        let mut port = ServicePort::new(53);
+        port.protocol = protocol;
+        port.name = Some(protocol.as_lower_str().parse().ok()?);
+        port.node_port = Some(30_053);
+        let mut resolved = EndpointPort::new(53);
+        (resolved.name, resolved.protocol) = (port.name.clone(), protocol);
+        service.ports.push(port);
+        endpoints.push(resolved);
+    }
+    let endpoint = |ip: &str| {
+        let mut endpoint = Endpoint::new(ip.parse().ok()?);
+        endpoint.ports = endpoints.iter().cloned().collect();
+        Some(endpoint)
+    };
+    let endpoints = [endpoint("192.0.2.2")?, endpoint("2001:db8::2")?];
+    let endpoints = EndpointSet::new(name, endpoints);
+    Some(Plan::new(&node, mode, [(&service, &endpoints)]))
 }

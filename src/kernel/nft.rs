@@ -3,18 +3,12 @@
 use std::borrow::ToOwned;
 use std::fmt;
 use std::path::PathBuf;
-use std::string::String;
-use std::time::Duration;
-use std::vec;
+use std::string::{String, ToString};
 
 use super::tool::Tool;
 use super::{KernelError, NetnsName};
-use crate::endpoints::{Endpoint, EndpointPort, EndpointSet};
-use crate::name::ObjectName;
-use crate::net::{IpFamily, Protocol};
 use crate::nftables::{self, Config};
-use crate::plan::{LocalNode, Mode, Plan};
-use crate::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
+use crate::plan::{Mode, Plan};
 
 /// The tool `nft`, by which scripts come to the kernel.
 ///
@@ -65,6 +59,16 @@ impl Nft {
         self.tool().succeed(&["-f", "-"], script, |_| ())
     }
 
+    /// Puts the rules for a plan in the place of whatever is in the configuration's tables. How many bytes of script that took.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn replace(&self, plan: &Plan, config: &Config) -> Result<usize, KernelError> {
+        let script = nftables::compile(plan, config);
+        self.apply(&script).map(|()| script.len())
+    }
+
     /// Whether a script could be loaded now. The kernel is asked as well, and nothing is changed.
     ///
     /// # Errors
@@ -99,10 +103,13 @@ impl Nft {
     pub fn supported(&self) -> Result<NftVersion, KernelError> {
         let (found, needed) = (self.version()?, Self::OLDEST);
         if found < needed {
-            return Err(KernelError::TooOld { found, needed });
+            let (tool, needed) = (self.tool().name(), needed.to_string());
+            return Err(KernelError::TooOld { tool, found: found.to_string(), needed });
         }
-        if let Some(script) = specimen() {
-            self.check(&script)?;
+        if let Some(plan) = super::specimen(Mode::Nftables) {
+            let Ok(table) = "svcplane-specimen".parse() else { return Ok(found) };
+            let config = Config { table, ..Config::default() };
+            self.check(&nftables::compile(&plan, &config))?;
         }
         Ok(found)
     }
@@ -161,43 +168,6 @@ impl fmt::Display for NftVersion {
     }
 }
 
-/// A ruleset for a Service with endpoints, affinity and source ranges in both families.
-fn specimen() -> Option<String> {
-    let name = ObjectName::new("default", "specimen").ok()?;
-    let mut node = LocalNode::new("specimen".parse().ok()?);
-    node.addresses = vec!["192.0.2.1".parse().ok()?, "2001:db8::1".parse().ok()?];
-    let mut service = Service::new(name.clone());
-    service.cluster_ips =
-        ClusterIps::Assigned(vec!["198.51.100.1".parse().ok()?, "2001:db8:1::1".parse().ok()?]);
-    service.ip_families = vec![IpFamily::V4, IpFamily::V6];
-    service.client_ip_affinity = Some(Duration::from_secs(10_800));
-    let ingress = Ingress { ip: Some("203.0.113.1".parse().ok()?), ..Ingress::default() };
-    service.kind = ServiceKind::LoadBalancer;
-    service.load_balancer.ingress = vec![ingress];
-    service.load_balancer.source_ranges = vec!["203.0.113.128/25".parse().ok()?];
-    let mut endpoints = vec![];
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-        let mut port = ServicePort::new(53);
-        port.protocol = protocol;
-        port.name = Some(protocol.as_lower_str().parse().ok()?);
-        port.node_port = Some(30_053);
-        let mut resolved = EndpointPort::new(53);
-        (resolved.name, resolved.protocol) = (port.name.clone(), protocol);
-        service.ports.push(port);
-        endpoints.push(resolved);
-    }
-    let endpoint = |ip: &str| {
-        let mut endpoint = Endpoint::new(ip.parse().ok()?);
-        endpoint.ports = endpoints.iter().cloned().collect();
-        Some(endpoint)
-    };
-    let endpoints = [endpoint("192.0.2.2")?, endpoint("2001:db8::2")?];
-    let endpoints = EndpointSet::new(name, endpoints);
-    let plan = Plan::new(&node, Mode::Nftables, [(&service, &endpoints)]);
-    let config = Config { table: "svcplane-specimen".parse().ok()?, ..Config::default() };
-    Some(nftables::compile(&plan, &config))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_specimen_has_everything() {
-        let script = specimen().expect("all of it parses");
+        let plan = super::super::specimen(Mode::Nftables).expect("all of it parses");
+        let script = nftables::compile(&plan, &Config::default());
         let ranges = "203.0.113.1 . tcp . 53 . 203.0.113.128/25";
         for part in ["tcp . 53", "udp . 30053", "sctp", "pins-", "2001:db8::2", ranges] {
             assert!(script.contains(part), "{part}: {script}");

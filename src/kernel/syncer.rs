@@ -6,8 +6,9 @@ use std::vec::Vec;
 use core::time::Duration;
 use std::string::String;
 
-use crate::net::Protocol;
-use crate::nftables::{self, ClientAffinity, Config, Leftover};
+use crate::iptables;
+use crate::net::{IpFamily, Protocol};
+use crate::nftables::{self, ClientAffinity, Leftover};
 use crate::plan::{Changes, Plan, PortPlan, ServicePlan};
 use crate::time::Instant;
 
@@ -49,28 +50,111 @@ impl Default for Pacing {
 pub enum Step {
     /// Nothing until this time, or until the syncer is told of something if it is `None`.
     Wait(Option<Instant>),
-    /// Load this script, which puts the rules for the whole plan in the place of whatever there is.
-    Full {
-        /// For `nft -f -`.
-        script: String,
-        /// How many Services it is for.
-        services: usize,
-    },
+    /// Put the rules for the whole plan in the place of whatever there is: [`Nft::replace`](super::Nft::replace) or
+    /// [`Iptables::replace`](super::Iptables::replace).
+    Full(Arc<Plan>),
     /// Load this script, which leads from what is loaded to what is desired.
     Delta {
-        /// For `nft -f -`.
-        script: String,
+        /// The script.
+        script: Script,
         /// How many Services are treated otherwise.
         services: usize,
     },
     /// Load this script, which deletes what earlier deltas left without use.
     Sweep {
-        /// For `nft -f -`.
-        script: String,
+        /// The script.
+        script: Script,
     },
     /// Delete the connection tracking entries that are [stale](Plan::stale_flows) under this plan, which is loaded. Comes after a change of a
     /// UDP port.
     Flows(Arc<Plan>),
+}
+
+/// A change of rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Script {
+    /// For [`Nft::apply`](super::Nft::apply).
+    Nftables(String),
+    /// For [`Iptables::apply`](super::Iptables::apply), once for each family. One of them may be empty.
+    Iptables {
+        /// For IPv4.
+        v4: String,
+        /// For IPv6.
+        v6: String,
+    },
+}
+
+impl Script {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Nftables(script) => script.len(),
+            Self::Iptables { v4, v6 } => v4.len() + v6.len(),
+        }
+    }
+
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// By what rules a plan is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rules {
+    /// Those of nftables.
+    Nftables(nftables::Config),
+    /// Those of iptables.
+    Iptables(iptables::Config),
+}
+
+impl From<nftables::Config> for Rules {
+    fn from(config: nftables::Config) -> Self {
+        Self::Nftables(config)
+    }
+}
+
+impl From<iptables::Config> for Rules {
+    fn from(config: iptables::Config) -> Self {
+        Self::Iptables(config)
+    }
+}
+
+impl Rules {
+    fn delta(&self, plan: &Plan, changes: &Changes) -> (Script, Vec<Leftover>) {
+        match self {
+            Self::Nftables(config) => {
+                let delta = nftables::delta(plan, changes, config);
+                (Script::Nftables(delta.script), delta.leftovers)
+            }
+            Self::Iptables(config) => {
+                let [v4, v6] = [IpFamily::V4, IpFamily::V6]
+                    .map(|family| iptables::delta(plan, changes, family, config));
+                (Script::Iptables { v4, v6 }, Vec::new())
+            }
+        }
+    }
+
+    fn sweep(&self, plan: &Plan, leftovers: &[Leftover]) -> Script {
+        match self {
+            Self::Nftables(config) => Script::Nftables(nftables::sweep(plan, config, leftovers)),
+            Self::Iptables(_) => Script::Nftables(String::new()),
+        }
+    }
+
+    /// Whether a full script would forget to which endpoints clients are pinned.
+    fn pins(&self, plan: &Plan) -> bool {
+        match self {
+            Self::Nftables(config) => {
+                config.affinity == ClientAffinity::Stateful
+                    && plan.ports().any(|port| port.client_ip_affinity.is_some())
+            }
+            // The kernel keeps a list as long as any rule names it.
+            Self::Iptables(_) => false,
+        }
+    }
 }
 
 /// Leads the kernel from plan to plan: says what to load and when, and is told how it went.
@@ -92,9 +176,8 @@ pub enum Step {
 /// syncer.slices_listed();
 /// let until = loop {
 ///     let done: Result<(), std::io::Error> = match syncer.step(now) {
-///         Step::Full { script, .. } | Step::Delta { script, .. } | Step::Sweep { script } => {
-///             Ok(drop(script)) // kernel::Nft::apply
-///         }
+///         Step::Full(plan) => Ok(drop(plan)), // kernel::Nft::replace, kernel::Iptables::replace
+///         Step::Delta { script, .. } | Step::Sweep { script } => Ok(drop(script)), // apply
 ///         Step::Flows(plan) => Ok(drop(plan)), // kernel::Conntrack::delete_stale
 ///         Step::Wait(until) => break until,
 ///         _ => unreachable!("there are no others"),
@@ -110,10 +193,10 @@ pub enum Step {
 /// [retry](Pacing::retry) is over. Full scripts and deltas are [paced](Pacing::period); sweeps and flows are not. A step is
 /// to be answered by [`done`](Self::done) or [`failed`](Self::failed); one that was not, when the next is asked for, counts as failed.
 ///
-/// Source: kube-proxy's `BoundedFrequencyRunner` and nftables mode. A step costs what [`Plan::diff`] and the script cost.
+/// Source: kube-proxy's `BoundedFrequencyRunner`, nftables and iptables modes. A step costs what [`Plan::diff`] and the script cost.
 #[derive(Clone, Debug)]
 pub struct Syncer {
-    config: Config,
+    rules: Rules,
     pacing: Pacing,
     services_listed: bool,
     slices_listed: bool,
@@ -143,9 +226,9 @@ enum Pending {
 
 impl Syncer {
     /// One that knows of nothing yet.
-    pub const fn new(config: Config, pacing: Pacing) -> Self {
+    pub fn new(rules: impl Into<Rules>, pacing: Pacing) -> Self {
         Self {
-            config,
+            rules: rules.into(),
             pacing,
             services_listed: false,
             slices_listed: false,
@@ -266,33 +349,29 @@ impl Syncer {
         }
         let plan = Arc::clone(desired);
         let Some(changes) = changes else {
-            let script = nftables::compile(desired, &self.config);
-            let services = desired.services().len();
             // What was open before this program began, or while nobody knew what was loaded, counts.
             let leftovers = Vec::new();
-            self.pending = Some(Pending::Load { plan, full: true, leftovers, udp: true });
+            self.pending =
+                Some(Pending::Load { plan: Arc::clone(&plan), full: true, leftovers, udp: true });
             self.spend(now);
-            return Some(Step::Full { script, services });
+            return Some(Step::Full(plan));
         };
-        let (delta, services) =
-            (nftables::delta(desired, &changes, &self.config), changes.services().len());
-        let udp = changes_udp(&changes);
-        self.pending = Some(Pending::Load { plan, full: false, leftovers: delta.leftovers, udp });
-        if delta.script.is_empty() {
+        let (script, leftovers) = self.rules.delta(desired, &changes);
+        let (services, udp) = (changes.services().len(), changes_udp(&changes));
+        self.pending = Some(Pending::Load { plan, full: false, leftovers, udp });
+        if script.is_empty() {
             self.done(now);
             return None;
         }
         self.spend(now);
-        Some(Step::Delta { script: delta.script, services })
+        Some(Step::Delta { script, services })
     }
 
     /// When a full script is due though nothing has changed.
     fn next_full(&self) -> Option<Instant> {
         let loaded = self.loaded.as_ref()?;
         let at = self.full_at + self.pacing.full_every?;
-        let pins = self.config.affinity == ClientAffinity::Stateful
-            && loaded.ports().any(|port| port.client_ip_affinity.is_some());
-        (!pins).then_some(at)
+        (!self.rules.pins(loaded)).then_some(at)
     }
 
     /// From when on the next script may be loaded; `None` is now.
@@ -308,7 +387,7 @@ impl Syncer {
     }
 
     /// A script that deletes what may be deleted by now. Leftovers that are in use again are forgotten.
-    fn sweep(&mut self, now: Instant, wake: &mut Wake) -> Option<String> {
+    fn sweep(&mut self, now: Instant, wake: &mut Wake) -> Option<Script> {
         let loaded = self.loaded.as_ref()?;
         let (ripe, rest): (Vec<_>, Vec<_>) =
             self.leftovers.drain(..).partition(|(at, _)| *at <= now);
@@ -318,7 +397,7 @@ impl Syncer {
             return None;
         }
         let ripe: Vec<Leftover> = ripe.into_iter().map(|(_, leftover)| leftover).collect();
-        let script = nftables::sweep(loaded, &self.config, &ripe);
+        let script = self.rules.sweep(loaded, &ripe);
         (!script.is_empty()).then_some(script)
     }
 }

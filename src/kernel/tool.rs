@@ -132,14 +132,23 @@ fn lines(stdout: impl Read, line: &mut impl FnMut(&str)) -> io::Result<()> {
     }
 }
 
-/// The lines of a script that `nft` names, as in `/dev/stdin:3:1-20: Error: No such file or directory`.
+/// The lines of a script that `nft` names, as in `/dev/stdin:3:1-20: Error: No such file or directory`, or `iptables-restore`, as in
+/// `Error occurred at line: 3` or `iptables-restore: line 3 failed`.
 fn complained_of(stderr: &str, script: &str) -> Vec<(usize, String)> {
-    let number = |line: &str| {
+    let by_nft = |line: &str| {
         let (place, _) = line.split_once(": Error: ")?;
         let mut parts = place.rsplitn(3, ':');
         let (_columns, number) = (parts.next()?, parts.next()?);
-        number.parse::<usize>().ok().filter(|&number| number > 0)
+        number.parse::<usize>().ok()
     };
+    let by_iptables = |line: &str| {
+        let number = match line.rsplit_once("occurred at line: ") {
+            Some((_, number)) => number,
+            None => line.rsplit_once(": line ")?.1.split(' ').next()?,
+        };
+        number.trim().trim_end_matches(':').parse::<usize>().ok()
+    };
+    let number = |line: &str| by_nft(line).or_else(|| by_iptables(line)).filter(|&n| n > 0);
     let mut numbers: Vec<usize> = stderr.lines().filter_map(number).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -169,6 +178,13 @@ mod tests {
         let found = complained_of(stderr, script);
         assert_eq!(found, [(2, "frobnicate".to_owned()), (3, "flush table ip y".to_owned())]);
         assert!(complained_of("/dev/stdin:9:1-2: Error: x", script).is_empty());
+        for stderr in [
+            "iptables-restore v1.8.9 (legacy): Couldn't load target `NOPE':No such file or directory\n\nError occurred at line: 2\nTry ...",
+            "iptables-restore: line 2 failed",
+            "iptables-nft-restore: line 2 failed: No chain/target/match by that name.",
+        ] {
+            assert_eq!(complained_of(stderr, script), [(2, "frobnicate".to_owned())], "{stderr}");
+        }
     }
 
     #[test]

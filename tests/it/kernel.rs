@@ -1,11 +1,12 @@
 //! The compiled rules in the real kernel: in network namespaces that these tests make, with real connections.
 //!
-//! They need root, `nft`, `ip` and `conntrack`, and are skipped where something of that is missing; not if `SVCPLANE_REQUIRE_KERNEL` is
+//! They need root, `nft`, `iptables` in both variants, `ip` and `conntrack`, and are skipped where something of that is missing; not if `SVCPLANE_REQUIRE_KERNEL` is
 //! set. Everything that they make is named after this process and goes with it, also after a panic; what a process that was killed left
 //! behind, the next run removes.
 
 mod affinity;
 mod change;
+mod iptables;
 mod lab;
 mod netns;
 mod scenarios;

@@ -6,10 +6,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use svcplane::kernel::{KernelError, Nft, Pacing, Step, Syncer};
+use svcplane::endpoints::EndpointSet;
+use svcplane::kernel::{KernelError, Nft, Pacing, Script, Step, Syncer};
 use svcplane::net::Protocol;
 use svcplane::nftables::{self, Layout};
 use svcplane::plan::WEIGHTS_ANNOTATION;
+use svcplane::service::Service;
 use svcplane::time::Instant;
 
 use super::lab::{
@@ -213,6 +215,29 @@ fn listing(netns: &Netns) -> Vec<String> {
     objects
 }
 
+/// Some Services of four, with everything that may be other the next time.
+pub(crate) fn state(seed: u32) -> Vec<(Service, EndpointSet)> {
+    let draw = |n: u32, of: u32| (seed.wrapping_mul(2_654_435_761) >> (3 * n)) % of;
+    let mut services = Vec::new();
+    for (n, name) in (0..).zip(["a", "b", "c", "d"]) {
+        let ips = [format!("172.30.0.{}", n + 1), format!("fd00:172:30::{}", n + 1)];
+        let mut service = service(name, &[&ips[0], &ips[1]], &TCP_UDP);
+        if draw(n, 2) == 0 {
+            service.client_ip_affinity = Some(Duration::from_secs(60 + u64::from(draw(n, 3))));
+        }
+        if draw(n, 3) == 0 {
+            service.ports[0].node_port = Some(30_000 + u16::try_from(n).expect("few"));
+            service.external_ips = vec![ip(EXTERNAL_IP)];
+        }
+        let count = u8::try_from(draw(n + 1, 5)).expect("few");
+        let endpoints = at(&service, (1..=count).map(pod).chain((1..=2).map(pod_v6)));
+        if draw(n + 2, 5) > 0 {
+            services.push((service, endpoints));
+        }
+    }
+    services
+}
+
 /// Leads a kernel through plans as a program would, with a clock of its own. The first sync finds what an earlier run left.
 #[test]
 fn deltas_and_full_scripts_meet() {
@@ -227,29 +252,6 @@ fn deltas_and_full_scripts_meet() {
             chain service-gone { ip saddr @services drop; }\n}\n\
             table ip6 svcplane {\n}\ntable ip others {\nset theirs { type ipv4_addr; }\n}\n";
         lab.nft.apply(earlier).expect("the earlier run");
-        let names = ["a", "b", "c", "d"];
-        let state = |seed: u32| {
-            let draw = |n: u32, of: u32| (seed.wrapping_mul(2_654_435_761) >> (3 * n)) % of;
-            let mut services = Vec::new();
-            for (n, name) in (0..).zip(names) {
-                let ips = [format!("172.30.0.{}", n + 1), format!("fd00:172:30::{}", n + 1)];
-                let mut service = service(name, &[&ips[0], &ips[1]], &TCP_UDP);
-                if draw(n, 2) == 0 {
-                    service.client_ip_affinity =
-                        Some(Duration::from_secs(60 + u64::from(draw(n, 3))));
-                }
-                if draw(n, 3) == 0 {
-                    service.ports[0].node_port = Some(30_000 + u16::try_from(n).expect("few"));
-                    service.external_ips = vec![ip(EXTERNAL_IP)];
-                }
-                let count = u8::try_from(draw(n + 1, 5)).expect("few");
-                let endpoints = at(&service, (1..=count).map(pod).chain((1..=2).map(pod_v6)));
-                if draw(n + 2, 5) > 0 {
-                    services.push((service, endpoints));
-                }
-            }
-            services
-        };
         let mut syncer = Syncer::new(lab.config.clone(), Pacing::default());
         syncer.services_listed();
         syncer.slices_listed();
@@ -259,9 +261,9 @@ fn deltas_and_full_scripts_meet() {
             syncer.desire(lab.plan_of(&state(seed)));
             loop {
                 let (kind, script) = match syncer.step(now) {
-                    Step::Full { script, .. } => ("full", script),
-                    Step::Delta { script, .. } => ("delta", script),
-                    Step::Sweep { script } => ("sweep", script),
+                    Step::Full(plan) => ("full", nftables::compile(&plan, &lab.config)),
+                    Step::Delta { script: Script::Nftables(script), .. } => ("delta", script),
+                    Step::Sweep { script: Script::Nftables(script) } => ("sweep", script),
                     Step::Flows(plan) => {
                         lab.conntrack.delete_stale(&plan).expect("conntrack");
                         syncer.done(now);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use svcplane::kernel::{Conntrack, NetnsName, Nft};
+use svcplane::kernel::{Conntrack, Iptables, NetnsName, Nft, Variant};
 
 /// What every name begins with; the process follows.
 const PREFIX: &str = "svcplane-test-";
@@ -41,6 +41,11 @@ fn missing() -> Result<(), String> {
     let mut conntrack = Conntrack::new();
     conntrack.netns = Some(netns.name());
     conntrack.udp_flows().map_err(|error| format!("needs conntrack: {error}"))?;
+    for variant in [Variant::Nft, Variant::Legacy] {
+        let mut iptables = Iptables::new(variant);
+        iptables.netns = Some(netns.name());
+        iptables.supported().map_err(|error| format!("needs iptables: {error}"))?;
+    }
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use svcplane::iptables;
-use svcplane::kernel::Nft;
-use svcplane::net::{IpFamily, Protocol};
+use svcplane::kernel::{Iptables, Nft, Variant};
+use svcplane::net::Protocol;
 use svcplane::nftables::{self, Config, Layout};
 use svcplane::plan::{Mode, Packet, Plan, Verdict};
 use tokio::runtime;
@@ -113,8 +113,7 @@ struct Expected<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Plane {
     Nft(Layout),
-    /// By the tool's variant: `nft` or `legacy`.
-    Iptables(&'static str, iptables::Layout),
+    Iptables(Variant, iptables::Layout),
 }
 
 const PLANES: [(Mode, &[Plane]); 2] = [
@@ -122,10 +121,10 @@ const PLANES: [(Mode, &[Plane]); 2] = [
     (
         Mode::Iptables,
         &[
-            Plane::Iptables("nft", iptables::Layout::Linear),
-            Plane::Iptables("nft", iptables::Layout::Tree),
-            Plane::Iptables("legacy", iptables::Layout::Linear),
-            Plane::Iptables("legacy", iptables::Layout::Tree),
+            Plane::Iptables(Variant::Nft, iptables::Layout::Linear),
+            Plane::Iptables(Variant::Nft, iptables::Layout::Tree),
+            Plane::Iptables(Variant::Legacy, iptables::Layout::Linear),
+            Plane::Iptables(Variant::Legacy, iptables::Layout::Tree),
         ],
     ),
 ];
@@ -146,20 +145,10 @@ impl Plane {
             Self::Iptables(variant, layout) => {
                 let mut config = iptables::Config::default();
                 config.layout = layout;
-                self.clear(topology);
-                let routed = if iptables::needs_route_localnet(plan) { "1" } else { "0" };
-                node.set(&[("ipv4/conf/all/route_localnet", routed)]);
-                for (tool, family) in [("iptables", IpFamily::V4), ("ip6tables", IpFamily::V6)] {
-                    let tool = format!("{tool}-{variant}");
-                    let input = iptables::compile(plan, family, &config);
-                    let restore = format!("{tool}-restore");
-                    node.tool(&restore, &["--noflush", "--wait"], &input);
-                    for jump in iptables::jumps(plan, family, &config) {
-                        let rule = jump.rule.iter().map(String::as_str);
-                        let insert = ["--wait", "-t", jump.table, "-I", jump.chain];
-                        node.tool(&tool, &insert.into_iter().chain(rule).collect::<Vec<_>>(), "");
-                    }
-                }
+                // It is not taken back by whoever loads rules.
+                node.set(&[("ipv4/conf/all/route_localnet", "0")]);
+                let tools = tools(topology, variant);
+                tools.replace(plan, &config).unwrap_or_else(|error| panic!("{error}"));
             }
         }
     }
@@ -170,13 +159,18 @@ impl Plane {
         match self {
             Self::Nft(_) => node.tool("nft", &["flush", "ruleset"], ""),
             Self::Iptables(variant, _) => {
-                for tool in ["iptables", "ip6tables"] {
-                    let restore = format!("{tool}-{variant}-restore");
-                    node.tool(&restore, &["--wait"], "*filter\nCOMMIT\n*nat\nCOMMIT\n");
-                }
+                let config = iptables::Config::default();
+                let tools = tools(topology, variant);
+                tools.remove(&config).unwrap_or_else(|error| panic!("{error}"));
             }
         }
     }
+}
+
+fn tools(topology: &Topology, variant: Variant) -> Iptables {
+    let mut tools = Iptables::new(variant);
+    tools.netns = Some(topology.node.name());
+    tools
 }
 
 fn play(file: &Path) -> Report {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use svcplane::kernel::{Pacing, Step, Syncer};
+use svcplane::kernel::{Pacing, Script, Step, Syncer};
 use svcplane::net::Protocol;
 use svcplane::nftables::{ClientAffinity, Config};
 use svcplane::plan::{LocalNode, Mode, Plan};
@@ -91,7 +91,9 @@ fn scripts_are_paced_and_what_changes_meanwhile_goes_into_one() {
     syncer.desire(of(3));
     assert_eq!(next(&mut syncer, secs(100)), "wait until 101000");
     syncer.desire(of(4));
-    let Step::Delta { script, services } = syncer.step(secs(101)) else { panic!("a delta") };
+    let Step::Delta { script: Script::Nftables(script), services } = syncer.step(secs(101)) else {
+        panic!("a delta")
+    };
     assert_eq!(services, 1);
     assert!(
         script.contains("add map ip svcplane slots-tcp-4") && !script.contains("slots-tcp-3"),
@@ -144,7 +146,9 @@ fn leftovers_are_swept_after_a_second_unless_they_are_in_use_again() {
     syncer.desire(of(2));
     assert_eq!(next(&mut syncer, secs(110)), "delta");
     assert_eq!(next(&mut syncer, secs(110)), "wait until 111000");
-    let Step::Sweep { script } = syncer.step(secs(111)) else { panic!("a sweep") };
+    let Step::Sweep { script: Script::Nftables(script) } = syncer.step(secs(111)) else {
+        panic!("a sweep")
+    };
     assert!(script.contains("delete map ip svcplane slots-tcp-1"), "{script}");
     syncer.failed(secs(111));
     assert_eq!(next(&mut syncer, secs(111)), "wait until 141000", "who knows what is there");
@@ -155,7 +159,9 @@ fn leftovers_are_swept_after_a_second_unless_they_are_in_use_again() {
         syncer.desire(of(count));
         assert_eq!(next(&mut syncer, secs(150)), "delta");
     }
-    let Step::Sweep { script } = syncer.step(secs(151)) else { panic!("a sweep") };
+    let Step::Sweep { script: Script::Nftables(script) } = syncer.step(secs(151)) else {
+        panic!("a sweep")
+    };
     assert!(script.contains("slots-tcp-3") && !script.contains("slots-tcp-2"), "{script}");
 }
 
