@@ -3,20 +3,22 @@
 //! As root, in a network namespace of its own:
 //!
 //! ```text
-//! cargo build --release --features nftables --example load
+//! cargo build --release --features kernel --example load
 //! unshare -n target/release/examples/load --services 1000 --services 10000
 //! ```
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSet};
+use svcplane::iptables;
+use svcplane::kernel::{Iptables, KernelError, Nft, Variant};
 use svcplane::name::ObjectName;
-use svcplane::nftables::{self, Config, Layout};
+use svcplane::net::IpFamily;
+use svcplane::nftables;
 use svcplane::plan::{LocalNode, Mode, Plan};
 use svcplane::service::{ClusterIps, Service, ServicePort};
 
@@ -29,12 +31,93 @@ struct Args {
     /// How many endpoints each has
     #[arg(long, default_value_t = 3)]
     endpoints: u8,
-    /// How many Services the layout of chains is tried with at most: it takes minutes where the flat one takes a second
+    /// How many Services rules in `nf_tables` with a chain for each endpoint are tried with at most: they take minutes where others take a second
     #[arg(long, default_value_t = 2000)]
     chains_up_to: u32,
 }
 
 const PORT: u16 = 8080;
+
+/// What carries a plan out.
+enum Plane {
+    Nftables(nftables::Layout),
+    Iptables(Variant, iptables::Layout),
+}
+
+impl Plane {
+    fn all() -> [(&'static str, Self); 6] {
+        let (tree, linear) = (iptables::Layout::Tree, iptables::Layout::Linear);
+        [
+            ("nftables, flat", Self::Nftables(nftables::Layout::Flat)),
+            ("nftables, chains", Self::Nftables(nftables::Layout::Chains)),
+            ("iptables-legacy, tree", Self::Iptables(Variant::Legacy, tree)),
+            ("iptables-legacy, linear", Self::Iptables(Variant::Legacy, linear)),
+            ("iptables-nft, tree", Self::Iptables(Variant::Nft, tree)),
+            ("iptables-nft, linear", Self::Iptables(Variant::Nft, linear)),
+        ]
+    }
+
+    const fn mode(&self) -> Mode {
+        match self {
+            Self::Nftables(_) => Mode::Nftables,
+            Self::Iptables(..) => Mode::Iptables,
+        }
+    }
+
+    /// Whether the kernel keeps a chain of `nf_tables` for each endpoint.
+    const fn is_slow(&self) -> bool {
+        matches!(self, Self::Nftables(nftables::Layout::Chains) | Self::Iptables(Variant::Nft, _))
+    }
+
+    fn tools(variant: Variant) -> Iptables {
+        let mut tools = Iptables::new(variant);
+        tools.families = vec![IpFamily::V4];
+        tools
+    }
+
+    fn load(&self, plan: &Plan) -> Result<usize, KernelError> {
+        match self {
+            Self::Nftables(layout) => Nft::new().replace(plan, &of_nftables(*layout)),
+            Self::Iptables(variant, layout) => {
+                Self::tools(*variant).replace(plan, &of_iptables(*layout))
+            }
+        }
+    }
+
+    /// How many bytes of input it takes.
+    fn change(&self, before: &Plan, after: &Plan) -> Result<usize, KernelError> {
+        let changes = Plan::diff(before, after);
+        match self {
+            Self::Nftables(layout) => {
+                let delta = nftables::delta(after, &changes, &of_nftables(*layout));
+                Nft::new().apply(&delta.script).map(|()| delta.script.len())
+            }
+            Self::Iptables(variant, layout) => {
+                let input = iptables::delta(after, &changes, IpFamily::V4, &of_iptables(*layout));
+                Self::tools(*variant).apply(IpFamily::V4, &input).map(|()| input.len())
+            }
+        }
+    }
+
+    fn remove(&self) -> Result<(), KernelError> {
+        match self {
+            Self::Nftables(layout) => Nft::new().apply(&nftables::remove(&of_nftables(*layout))),
+            Self::Iptables(variant, layout) => Self::tools(*variant).remove(&of_iptables(*layout)),
+        }
+    }
+}
+
+fn of_nftables(layout: nftables::Layout) -> nftables::Config {
+    let mut config = nftables::Config::default();
+    config.layout = layout;
+    config
+}
+
+fn of_iptables(layout: iptables::Layout) -> iptables::Config {
+    let mut config = iptables::Config::default();
+    config.layout = layout;
+    config
+}
 
 fn main() -> ExitCode {
     match measure(&Args::parse()) {
@@ -60,38 +143,44 @@ fn measure(args: &Args) -> Result<(), String> {
     let direct = connect(200, |_| endpoint(0), PORT)?;
     println!("without a Service, a connection takes {direct:?}");
     println!(
-        "| Services | layout | load | a Service's endpoint less | and its bytes | connection | remove |"
+        "| Services | rules | load | an endpoint less | its bytes | a Service more | its bytes | a connection | to the last Service | remove |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let node = LocalNode::new("node".parse().map_err(|error| format!("{error}"))?);
     for &count in &args.services {
-        for (name, layout) in [("flat", Layout::Flat), ("chains", Layout::Chains)] {
-            if layout == Layout::Chains && count > args.chains_up_to {
+        for (name, plane) in Plane::all() {
+            if plane.is_slow() && count > args.chains_up_to {
                 continue;
             }
-            let mut config = Config::default();
-            config.layout = layout;
-            let node = LocalNode::new("node".parse().map_err(|error| format!("{error}"))?);
             let mut services: Vec<_> = (0..count).map(|n| service(n, args.endpoints)).collect();
             let plan_of = |services: &[(Service, EndpointSet)]| {
                 let services = services.iter().map(|(service, set)| (service, set));
-                Plan::new(&node, Mode::Nftables, services)
+                Plan::new(&node, plane.mode(), services)
             };
-            let before = plan_of(&services);
-            let load = nft(&nftables::compile(&before, &config))?;
-            let connection =
-                connect(1000, |n| cluster_ip(n.wrapping_mul(2_654_435_761) % count), 80)?;
+            let failed = |error: KernelError| format!("{name}: {error}");
+            let plan = plan_of(&services);
+            let (_, load) = timed(|| plane.load(&plan)).map_err(failed)?;
+            let any = |n: u32| cluster_ip(n.wrapping_mul(2_654_435_761) % count);
+            let connection = connect(1000, any, 80)?;
+            let last = connect(1000, |_| cluster_ip(count - 1), 80)?;
             services[count as usize / 2] = service(count / 2, args.endpoints - 1);
-            let after = plan_of(&services);
-            let delta = nftables::delta(&after, &Plan::diff(&before, &after), &config);
-            let change = nft(&delta.script)?;
-            let remove = nft(&nftables::remove(&config))?;
+            let less = plan_of(&services);
+            let (bytes, change) = timed(|| plane.change(&plan, &less)).map_err(failed)?;
+            services.push(service(count, args.endpoints));
+            let (more_bytes, more) =
+                timed(|| plane.change(&less, &plan_of(&services))).map_err(failed)?;
+            let ((), remove) = timed(|| plane.remove()).map_err(failed)?;
             println!(
-                "| {count} | {name} | {load:.2?} | {change:.2?} | {} | {connection:.1?} | {remove:.2?} |",
-                delta.script.len()
+                "| {count} | {name} | {load:.2?} | {change:.1?} | {bytes} | {more:.1?} | {more_bytes} | {connection:.1?} | {last:.1?} | {remove:.2?} |"
             );
         }
     }
     Ok(())
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<(T, Duration), KernelError> {
+    let began = Instant::now();
+    work().map(|done| (done, began.elapsed()))
 }
 
 /// Makes loopback usable, after a look that this is a namespace of its own.
@@ -132,21 +221,6 @@ fn service(n: u32, endpoints: u8) -> (Service, EndpointSet) {
     };
     let endpoints = EndpointSet::new(service.name.clone(), (0..endpoints).map(endpoint));
     (service, endpoints)
-}
-
-/// The time that nft takes for a script.
-fn nft(script: &str) -> Result<Duration, String> {
-    let start = Instant::now();
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("nft: {error}"))?;
-    let mut stdin = child.stdin.take().ok_or("no standard input")?;
-    stdin.write_all(script.as_bytes()).map_err(|error| format!("nft: {error}"))?;
-    drop(stdin);
-    let status = child.wait().map_err(|error| format!("nft: {error}"))?;
-    if status.success() { Ok(start.elapsed()) } else { Err(format!("nft: {status}")) }
 }
 
 /// The mean time to connect, each time to another address.

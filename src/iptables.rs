@@ -20,23 +20,33 @@
 //! // For `iptables-restore --noflush --wait`; the rules that lead there are `iptables::jumps`.
 //! let input = iptables::compile(&plan, IpFamily::V4, &config);
 //! assert!(input.contains("-d 10.96.0.10 --dport 6379 -j SVCP-SVC-"));
+//!
+//! // Later one endpoint has gone: only its port's chains are written.
+//! let without = EndpointSet::new(service.name.clone(), []);
+//! let next = Plan::new(&node, Mode::Iptables, [(&service, &without)]);
+//! let input = iptables::delta(&next, &Plan::diff(&plan, &next), IpFamily::V4, &config);
+//! assert!(input.contains("\n-X SVCP-SEP-"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Layout.** Chains, their order and their names are kube-proxy's under a [prefix](Config::prefix) of one's own: with the prefix `KUBE` they are
+//! **Layout.** Names of chains, and what they do, are kube-proxy's under a [prefix](Config::prefix) of one's own: with the prefix `KUBE` they are
 //! the very same, and two writers of those on one host would fight. A chain `…-SVC-…` draws one of a port's endpoints, with
-//! equal probabilities, `…-SVL-…` one on this node, `…-EXT-…` decides for whom which, `…-FW-…` holds the source ranges, `…-SEP-…` translates.
+//! equal probabilities, `…-SVL-…` one on this node, `…-EXT-…` decides for whom which, `…-FW-…` holds the source ranges, `…-SEP-…` translates. How a
+//! packet finds the chain of its port is the choice of a [`Layout`].
 //!
-//! **Change.** With `--noflush`, a chain that is named is emptied and filled anew, and others stay: a [`delta`] names the chains through
-//! which all packets go and those of the Services that changed, and deletes what nothing leads to any more. Each of the two tables is
-//! committed at once.
+//! **Change.** With `--noflush`, a chain that is named is emptied and filled anew, and others stay: a [`delta`] names the chains that changed, and
+//! deletes what nothing leads to any more. Each of the two tables is committed at once.
+//!
+//! **Cost.** [`compile`] is linear in frontends and endpoints. A [`delta`] takes the time of the Services that changed and, in the tree, of the few
+//! ranges around their addresses. The kernel's part is another matter: the legacy variant of iptables replaces its whole table for any change.
 //!
 //! **Affinity** is kept by the match `recent`, per endpoint, by each client's address; all addresses of a port share it. The kernel
 //! module `xt_recent` remembers 100 addresses for each endpoint unless it is loaded with another `ip_list_tot`; the client that was seen
-//! least recently makes room, and may go elsewhere next time.
+//! least recently makes room, and may go elsewhere next time. `kernel::Iptables::remembered_clients` says how many it is.
 //!
 //! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. An address that is a Service's
-//! as well as the node's has no node ports, also without endpoints. What is translated is not refused for where it goes. Weights other than equal ones are heeded.
+//! as well as the node's has no node ports, also without endpoints. What is translated is not refused for where it goes. Weights other than equal ones are
+//! heeded. A Service without endpoints refuses those outside of its source ranges silently, as one with endpoints does.
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
@@ -115,7 +125,7 @@ impl Config {
     }
 
     fn chain(&self, kind: &str) -> ChainName {
-        ChainName::new(&self.prefix, kind, "")
+        ChainName::new(&self.prefix, kind, b"")
     }
 }
 
@@ -207,7 +217,7 @@ pub struct Jump {
 }
 
 /// The rules that lead to our chains, in the order in which they are to be inserted, each before the last, once the
-/// chains are there.
+/// chains are there. [`replace`] inserts them.
 pub fn jumps(plan: &Plan, family: IpFamily, config: &Config) -> Vec<Jump> {
     const NEW: &[&str] = &["-m", "conntrack", "--ctstate", "NEW"];
     let mut jumps = Vec::new();
@@ -311,9 +321,6 @@ impl Tables {
     }
 
     fn into_input(self) -> String {
-        let mut input = Text::default();
-        self.filter.write("filter", &mut input);
-        self.nat.write("nat", &mut input);
-        input.into_string()
+        self.nat.write("nat", self.filter.write("filter", Text::default())).into_string()
     }
 }

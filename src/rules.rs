@@ -57,18 +57,18 @@ impl Hashes {
     pub(crate) fn of(name: &ServicePortName) -> Self {
         let mut text = Text::default();
         text.display(name).str(name.protocol.as_lower_str());
-        let port = text.as_str().len();
+        let port = text.len();
         Self { text, port }
     }
 
     pub(crate) fn port(&self) -> Hash {
-        Hash::of(&self.text.as_str()[..self.port])
+        Hash::of(&self.text.as_bytes()[..self.port])
     }
 
     pub(crate) fn endpoint(&mut self, addr: SocketAddr) -> Hash {
         self.text.truncate(self.port);
         self.text.addr(addr);
-        Hash::of(self.text.as_str())
+        Hash::of(self.text.as_bytes())
     }
 }
 
@@ -77,12 +77,17 @@ impl Hashes {
 pub(crate) struct Hash([u8; 16]);
 
 impl Hash {
-    pub(crate) fn of(text: &str) -> Self {
-        let digest = Sha256::digest(text.as_bytes());
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let digest = Sha256::digest(text);
         let mut letters = [0; 16];
         // Five bits a letter.
         BASE32_NOPAD.encode_mut(&digest[..10], &mut letters);
         Self(letters)
+    }
+
+    #[cfg(feature = "iptables")]
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub(crate) fn as_str(&self) -> &str {

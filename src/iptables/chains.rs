@@ -11,16 +11,19 @@ use crate::rules::Text;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
     bytes: [u8; 28],
-    len: u8,
+    len: usize,
 }
 
 impl ChainName {
     /// `PREFIX-KIND-REST`, or `PREFIX-KIND`.
-    pub(super) fn new(prefix: &Prefix, kind: &str, rest: &str) -> Self {
+    pub(super) fn new(prefix: &Prefix, kind: &str, rest: &[u8]) -> Self {
         let mut name = Self { bytes: [0; 28], len: 0 };
-        let behind = if rest.is_empty() { "" } else { "-" };
-        for part in [prefix.as_str(), "-", kind, behind, rest] {
-            name.push(part);
+        name.push(prefix.as_str().as_bytes());
+        name.push(b"-");
+        name.push(kind.as_bytes());
+        if !rest.is_empty() {
+            name.push(b"-");
+            name.push(rest);
         }
         name
     }
@@ -28,28 +31,36 @@ impl ChainName {
     /// The name of a chain that there is.
     pub(super) fn of(name: &str) -> Self {
         let mut chain = Self { bytes: [0; 28], len: 0 };
-        chain.push(name);
+        chain.push(name.as_bytes());
+        // All that are written here are ASCII.
+        chain.bytes.iter_mut().for_each(|byte| *byte &= 0x7f);
         chain
     }
 
-    fn push(&mut self, part: &str) {
-        for &byte in part.as_bytes() {
-            // There is room for the longest prefix, the longest kind and a hash, and the kernel has none longer.
-            if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
-                *place = byte;
-                self.len += 1;
-            }
-        }
+    /// There is room for the longest prefix, the longest kind and a hash, and the kernel has none longer.
+    #[inline]
+    fn push(&mut self, part: &[u8]) {
+        let (start, room) = (self.len, self.bytes.len());
+        let end = room.min(start + part.len());
+        self.bytes[start..end].copy_from_slice(&part[..end - start]);
+        self.len = end;
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Text {
+    #[inline]
+    pub(super) fn chain(&mut self, name: &ChainName) -> &mut Self {
+        self.ascii(name.as_bytes())
     }
 }
 
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or_default())
     }
 }
 
@@ -79,7 +90,7 @@ impl Chains {
     pub(super) fn rule(&mut self) -> &mut Text {
         self.text.str("-A ");
         if let Some((name, _)) = self.names.last() {
-            self.text.str(name.as_str());
+            self.text.chain(name);
         }
         self.text.str(" ")
     }
@@ -133,19 +144,23 @@ impl Table {
         self.dead.extend(gone.into_keys());
     }
 
-    pub(super) fn write(&self, name: &str, input: &mut Text) {
+    /// What is written before, and this table behind it.
+    pub(super) fn write(self, name: &str, mut input: Text) -> Text {
         let Self { chains, dead, first, last } = self;
         if chains.names.is_empty() && dead.is_empty() && first.is_empty() && last.is_empty() {
-            return;
+            return input;
         }
         input.str("*").str(name).str("\n");
         for name in chains.names().chain(dead.iter().copied()) {
-            input.str(":").str(name.as_str()).str(" - [0:0]\n");
+            input.str(":").chain(&name).str(" - [0:0]\n");
         }
-        input.text(first).text(&chains.text).text(last);
-        for name in dead {
-            input.str("-X ").str(name.as_str()).str("\n");
+        // The rules are most of it: they stay where they are.
+        let mut input = chains.text.behind(input.text(&first));
+        input.text(&last);
+        for name in &dead {
+            input.str("-X ").chain(name).str("\n");
         }
         input.str("COMMIT\n");
+        input
     }
 }

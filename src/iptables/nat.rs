@@ -125,7 +125,7 @@ pub(super) fn write_lead(
     rules.str("-m comment --comment \"").display(&port.name).str(" ");
     rules.display(frontend.kind).str("\" ");
     frontend_match(rules, port, frontend);
-    rules.str(" -j ").str(lead.chain(config, hash).as_str()).str("\n");
+    rules.str(" -j ").chain(&lead.chain(config, hash)).str("\n");
 }
 
 /// In the linear layout, what comes back from where a frontend leads, or did not go, must not come to a node port of the same number.
@@ -222,7 +222,7 @@ impl Lead {
             Self::External => "EXT",
             Self::Firewall => "FW",
         };
-        ChainName::new(&config.prefix, kind, hash.as_str())
+        ChainName::new(&config.prefix, kind, hash.as_bytes())
     }
 }
 
@@ -244,10 +244,10 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
             let Action::Forward { policy, masquerade } = action else { return };
             used[place(policy)] = true;
             if masquerade {
-                chains.rule().str(origin).str("-j ").str(mark.as_str()).str("\n");
+                chains.rule().str(origin).str("-j ").chain(&mark).str("\n");
             }
             let to = chain(Lead::to(policy));
-            chains.rule().str(origin).str("-j ").str(to.as_str()).str("\n");
+            chains.rule().str(origin).str("-j ").chain(&to).str("\n");
         };
         let Frontend { from_pod, from_node, from_elsewhere, .. } = *frontend;
         if from_pod != from_elsewhere {
@@ -266,7 +266,7 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
         for net in disjoint(&frontend.source_ranges) {
             let rules = chains.rule();
             rules.str("-s ").display(Source(net)).str(" -j ");
-            rules.str(chain(Lead::External).as_str()).str("\n");
+            rules.chain(&chain(Lead::External)).str("\n");
         }
     }
 
@@ -278,7 +278,7 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
     for (_, policy, _) in own.clone() {
         used[place(policy)] = true;
     }
-    let endpoint = |hash: Hash| ChainName::new(&config.prefix, "SEP", hash.as_str());
+    let endpoint = |hash: Hash| ChainName::new(&config.prefix, "SEP", hash.as_bytes());
     let mut reachable: Vec<(&Backend, ChainName)> = Vec::new();
     for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
         if !used[place(policy)] {
@@ -307,9 +307,9 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
         if let Some(timeout) = port.client_ip_affinity {
             for endpoint in &endpoints {
                 let rules = chains.rule();
-                rules.str("-m recent --name ").str(endpoint.as_str()).str(" --rcheck --seconds ");
+                rules.str("-m recent --name ").chain(endpoint).str(" --rcheck --seconds ");
                 rules.display(timeout.as_secs()).str(" --reap -j ");
-                rules.str(endpoint.as_str()).str("\n");
+                rules.chain(endpoint).str("\n");
             }
         }
         draw(chains, backends, &endpoints);
@@ -319,11 +319,11 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
     for (backend, endpoint) in reachable {
         chains.begin(endpoint);
         let rules = chains.rule();
-        rules.str("-s ").ip(backend.addr.ip()).str(" -j ").str(mark.as_str()).str("\n");
+        rules.str("-s ").ip(backend.addr.ip()).str(" -j ").chain(&mark).str("\n");
         let protocol = port.name.protocol.as_lower_str();
         let rules = chains.rule();
         if port.client_ip_affinity.is_some() {
-            rules.str("-m recent --name ").str(endpoint.as_str()).str(" --set ");
+            rules.str("-m recent --name ").chain(&endpoint).str(" --set ");
         }
         rules.str("-m ").str(protocol).str(" -p ").str(protocol);
         rules.str(" -j DNAT --to-destination ").addr(backend.addr).str("\n");
@@ -341,16 +341,27 @@ fn draw(chains: &mut Chains, backends: &[Backend], endpoints: &[ChainName]) {
         let rules = chains.rule();
         if weight < left {
             rules.str("-m statistic --mode random --probability ");
-            rules.display(format_args!("{:.10} ", probability(weight, left)));
+            rules.ascii(&probability(weight, left)).str(" ");
         }
-        rules.str("-j ").str(endpoint.as_str()).str("\n");
+        rules.str("-j ").chain(endpoint).str("\n");
         left -= weight;
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "ten digits are written")]
-fn probability(part: u64, whole: u64) -> f64 {
-    part as f64 / whole as f64
+/// `0.3333333333`: ten digits, the last one rounded, to the even of two that are equally near.
+fn probability(part: u64, whole: u64) -> [u8; 12] {
+    let (part, whole) = (u128::from(part) * 10_u128.pow(10), u128::from(whole));
+    let (mut digits, rest) = (part / whole, part % whole);
+    if 2 * rest > whole || (2 * rest == whole && digits % 2 == 1) {
+        digits += 1;
+    }
+    let mut digits = u64::try_from(digits).unwrap_or(u64::MAX);
+    let mut text = *b"0.0000000000";
+    for place in text.iter_mut().rev().filter(|place| **place == b'0') {
+        *place += (digits % 10) as u8;
+        digits /= 10;
+    }
+    text
 }
 
 /// As rules have it: an address alone without a length.
@@ -364,5 +375,27 @@ impl fmt::Display for Source {
         } else {
             write!(f, "{net}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+
+    /// As Go's `%0.10f` writes `1.0 / float64(n)`.
+    #[test]
+    fn probabilities_are_written_as_floats_are() {
+        let written = |part, whole| String::from_utf8_lossy(&probability(part, whole)).into_owned();
+        for n in (1..5_000_u32).chain([1 << 16, 1 << 20, u32::MAX]) {
+            assert_eq!(written(1, n.into()), format!("{:.10}", 1.0 / f64::from(n)), "1/{n}");
+            assert_eq!(
+                written((n - 1).into(), n.into()),
+                format!("{:.10}", f64::from(n - 1) / f64::from(n))
+            );
+        }
+        assert_eq!(written(1, 2048), "0.0004882812", "to the even one");
+        assert_eq!(written(u64::MAX / 2, u64::MAX), "0.5000000000");
     }
 }

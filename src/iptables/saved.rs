@@ -128,11 +128,9 @@ COMMIT
     fn settled(of: &str, jumps: &[Jump]) -> String {
         let prefix = super::super::Config::default().prefix;
         let mut table = Table::default();
-        table.chains.begin(ChainName::new(&prefix, "SERVICES", ""));
+        table.chains.begin(ChainName::new(&prefix, "SERVICES", b""));
         table.settle(SAVED, of, jumps, &prefix);
-        let mut input = crate::rules::Text::default();
-        table.write(of, &mut input);
-        input.into_string()
+        table.write(of, crate::rules::Text::default()).into_string()
     }
 
     fn jump(table: &'static str, chain: &'static str, rule: &str) -> Jump {

@@ -201,7 +201,7 @@ impl Range {
         let all = self.ip_digits() as usize;
         let digits = alloc::format!("{:0all$x}{:05x}", self.ip, self.rest);
         let digits = &digits[digits.len() - all - REST_DIGITS as usize..][..self.len as usize];
-        if digits.len() <= 16 { digits.into() } else { Hash::of(digits).as_str().into() }
+        if digits.len() <= 16 { digits.into() } else { Hash::of(digits.as_bytes()).as_str().into() }
     }
 }
 
@@ -224,7 +224,7 @@ impl Root<'_> {
         if range == self.range {
             self.chain
         } else {
-            ChainName::new(self.prefix, self.kind, &range.name())
+            ChainName::new(self.prefix, self.kind, range.name().as_bytes())
         }
     }
 
@@ -245,7 +245,7 @@ impl Root<'_> {
                 for child in children {
                     let rule = chains.rule();
                     child.matches(rule);
-                    rule.str("-j ").str(self.chain(*child).as_str()).str("\n");
+                    rule.str("-j ").chain(&self.chain(*child)).str("\n");
                 }
             }
         }
@@ -289,33 +289,49 @@ impl Root<'_> {
         let (before, after) = (self.near(earlier, changed), self.near(claims, changed));
         for (&range, children) in &after {
             let same = match (before.get(&range), children) {
-                (Some(Some(known)), Some(children)) => known == children,
-                (Some(None), None) => !touches(range, changed),
+                (Some(Near::Untouched), Near::Untouched) => true,
+                (Some(Near::Split(known)), Near::Split(children)) => known == children,
                 _ => false,
             };
             if !same {
+                let split = match children {
+                    Near::Untouched => &claims.split(range),
+                    Near::Whole => &None,
+                    Near::Split(children) => &Some(children.clone()),
+                };
                 let chains = &mut table.chains;
-                self.write_chain(claims, range, children.as_deref(), chains, &rules);
+                self.write_chain(claims, range, split.as_deref(), chains, &rules);
             }
         }
         let dead = before.keys().filter(|range| !after.contains_key(range));
         table.dead.extend(dead.map(|range| self.chain(*range)));
     }
 
-    /// The ranges that hold what has changed and those next below, with what they are split into. All others are what they
-    /// were: they hold what they held, and so do those above them.
-    fn near(self, claims: Claims<'_>, changed: &Changed) -> BTreeMap<Range, Option<Vec<Range>>> {
+    /// The ranges that hold what has changed and those next below. All others are what they were: they hold what they held, and so do
+    /// those above them.
+    fn near(self, claims: Claims<'_>, changed: &Changed) -> BTreeMap<Range, Near> {
         let mut near = BTreeMap::new();
         let mut pending = alloc::vec![self.range];
         while let Some(range) = pending.pop() {
-            let children = claims.split(range);
-            if touches(range, changed) {
-                pending.extend(children.iter().flatten());
-            }
-            near.insert(range, children);
+            let what = if !touches(range, changed) {
+                Near::Untouched
+            } else if let Some(children) = claims.split(range) {
+                pending.extend(&children);
+                Near::Split(children)
+            } else {
+                Near::Whole
+            };
+            near.insert(range, what);
         }
         near
     }
+}
+
+/// A range near a change: whether anything in it changed, and into what it is split.
+enum Near {
+    Untouched,
+    Whole,
+    Split(Vec<Range>),
 }
 
 fn touches(range: Range, changed: &Changed) -> bool {

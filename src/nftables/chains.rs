@@ -27,7 +27,7 @@ fn base(name: &ServicePortName, endpoint: Option<SocketAddr>) -> String {
         // A String takes whatever is written to it.
         let _ = write!(text, "__{ip}/{}", addr.port());
     }
-    let mut base = format!("{}-{text}", &Hash::of(&text).as_str()[..8]);
+    let mut base = format!("{}-{text}", &Hash::of(text.as_bytes()).as_str()[..8]);
     // The kernel takes 255 bytes, of which prefix and timeout take 15.
     if base.len() > 240 {
         base.truncate(237);

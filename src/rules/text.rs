@@ -16,6 +16,14 @@ impl Text {
         self
     }
 
+    /// Writes what is known to be ASCII.
+    #[cfg(feature = "iptables")]
+    #[inline]
+    pub(crate) fn ascii(&mut self, text: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(text);
+        self
+    }
+
     #[inline]
     pub(crate) fn text(&mut self, text: &Self) -> &mut Self {
         self.0.extend_from_slice(&text.0);
@@ -82,12 +90,23 @@ impl Text {
         self.0.extend_from_slice(&line[..at]);
     }
 
+    /// Puts a text before it.
+    #[cfg(feature = "iptables")]
+    pub(crate) fn behind(mut self, text: &Self) -> Self {
+        self.0.splice(..0, text.0.iter().copied());
+        self
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Only what was written as text is in it.
