@@ -12,6 +12,8 @@ mod choices;
 mod convert;
 mod endpoints;
 #[cfg(feature = "serde")]
+mod ends;
+#[cfg(feature = "serde")]
 mod example;
 #[cfg(feature = "serde")]
 mod flows;
@@ -51,6 +53,8 @@ mod slices;
 mod slow_start;
 mod snapshot;
 mod sources;
+#[cfg(feature = "serde")]
+mod strangers;
 mod subsets;
 mod sync;
 mod templates;

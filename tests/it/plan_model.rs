@@ -5,6 +5,8 @@
 //! `nodeport_addresses.go` (where node ports are). The model's own words are `svcplane::plan`'s.
 
 pub(crate) mod clusters;
+#[cfg(feature = "serde")]
+pub(crate) mod sequences;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

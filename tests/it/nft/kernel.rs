@@ -12,8 +12,9 @@ use proptest::test_runner::TestRunner;
 use svcplane::nftables;
 use svcplane::plan::{Mode, Plan};
 
+use crate::plan_model::sequences::plans;
+
 use super::configs;
-use super::deltas::plans;
 
 /// Runs a shell's script in a network namespace that ends with it.
 fn in_a_namespace(script: &str, folder: &Path) -> std::io::Result<Output> {
@@ -74,7 +75,7 @@ fn a_kernel_takes_every_script() {
     };
     let mut sequences = 0;
     for _ in 0..12 {
-        let plans = plans(4).new_tree(&mut runner).expect("a sequence").current();
+        let plans = plans(Mode::Nftables, 4).new_tree(&mut runner).expect("a sequence").current();
         for config in configs() {
             let mut before = Plan::empty(plans[0].node().clone(), Mode::Nftables);
             let mut leftovers = Vec::new();

@@ -12,8 +12,11 @@ use svcplane::plan::{LocalNode, Mode, Plan, ServicePortName};
 use svcplane::rules;
 use svcplane::service::{ClusterIps, Service, ServicePort};
 
+use crate::ends::cluster;
+use crate::plan_model::Cluster;
+
 use super::script::{Data, Led, Value};
-use super::{Cluster, cluster, config, configs, loaded};
+use super::{config, configs, loaded};
 
 fn service(name: &str, port: &str) -> Service {
     let mut service = Service::new(name.parse().expect("a name"));
@@ -186,7 +189,7 @@ proptest! {
 
     /// Equal weights have equal parts; of others at most a fiftieth of all goes elsewhere than they say.
     #[test]
-    fn slots_are_as_weights_say(mut cluster in cluster()) {
+    fn slots_are_as_weights_say(mut cluster in cluster(Mode::Nftables)) {
         for (service, _) in &mut cluster.services {
             service.client_ip_affinity = None;
         }

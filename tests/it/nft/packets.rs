@@ -1,10 +1,7 @@
 //! What becomes of packets: in the scenarios of `tests/data/flows/`, and in random clusters as the plan says.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufReader;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,45 +11,14 @@ use svcplane::net::Protocol;
 use svcplane::plan::{LocalNode, Mode, Packet, Plan};
 use svcplane::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
 
-use super::walk::{End, Host};
-use super::{cluster, configs, loaded, may_stay, packets, planned};
-use crate::flows::scenario::Scenario;
+use crate::ends::{End, Host, cluster, may_stay, packets, scenarios, words};
 
-/// Everything that may become of a packet, in the words of the scenarios.
-fn words(ends: &BTreeSet<End>) -> String {
-    let mut backends: BTreeMap<SocketAddr, bool> = BTreeMap::new();
-    let mut others = Vec::new();
-    for end in ends {
-        match *end {
-            End::Backend(addr, masqueraded) => {
-                let before = backends.insert(addr, masqueraded);
-                assert!(before.is_none_or(|before| before == masqueraded), "{ends:?}");
-            }
-            End::Reject => others.push("reject"),
-            End::Drop => others.push("drop"),
-            End::Pass => others.push("none"),
-        }
-    }
-    let mut texts: Vec<String> = backends.keys().map(ToString::to_string).collect();
-    texts.extend(others.into_iter().map(str::to_owned));
-    let all = !backends.is_empty() && backends.values().all(|masqueraded| *masqueraded);
-    texts.join(" ") + if all { ", masqueraded" } else { "" }
-}
+use super::{configs, loaded, planned};
 
 #[test]
 fn scenarios_have_the_expected_ends() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flows");
     let (mut compared, mut forwarded) = (0, 0);
-    for entry in std::fs::read_dir(folder).expect("the folder can be listed") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let name = path.display();
-        let file = File::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let recorded = serde_json::from_reader(BufReader::new(file));
-        let recorded = recorded.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let flows = Scenario::read(recorded).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, flows) in scenarios() {
         let plan = flows.plan(Mode::Nftables);
         let host = Host::new(&flows.node);
         for config in configs() {
@@ -75,7 +41,7 @@ proptest! {
 
     #[test]
     fn every_route_is_the_plans(
-        cluster in cluster(),
+        cluster in cluster(Mode::Nftables),
         packets in packets(150),
         bit in select(vec![0_u8, 14, 31]),
     ) {

@@ -10,9 +10,10 @@ use svcplane::nftables::{self, Config, Layout};
 use svcplane::plan::{LocalNode, Mode, Packet, Plan};
 use svcplane::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort, TrafficPolicy};
 
+use crate::ends::{End, Host};
+
 use super::config;
 use super::ruleset::Ruleset;
-use super::walk::{End, Host};
 
 const TIMEOUT: u64 = 100;
 /// Cluster IP, external IP, load balancer's, node port.

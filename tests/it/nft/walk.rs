@@ -8,35 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use svcplane::net::{IpFamily, Protocol};
-use svcplane::plan::{LocalNode, Packet};
+use svcplane::plan::Packet;
+
+use crate::ends::{End, FOREIGN, Host};
 
 use super::ruleset::{Contents, Held, Ruleset};
 use super::script::{Among, Data, Field, Led, Rule, Statement, Table, To, Value, Verdict};
-
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum End {
-    /// It goes to a backend, masqueraded or not.
-    Backend(SocketAddr, bool),
-    Reject,
-    Drop,
-    /// It goes on as it is.
-    Pass,
-}
-
-/// Who is asked whether addresses are local.
-#[derive(Clone, Debug)]
-pub(super) struct Host(Vec<IpAddr>);
-
-impl Host {
-    pub(super) fn new(node: &LocalNode) -> Self {
-        Self(node.addresses.iter().chain(&node.local_addresses).copied().collect())
-    }
-
-    fn has(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.0.contains(&ip)
-    }
-}
 
 /// What dynamic sets and maps hold, by their names.
 type Clients = BTreeMap<String, BTreeMap<Vec<Value>, Held>>;
@@ -104,9 +81,6 @@ impl Contents {
         dynamic.map(|(name, set)| (name.clone(), set.elements.clone())).collect()
     }
 }
-
-/// What somebody else has marked packets with.
-const FOREIGN: u32 = 1 << 16 | 1 << 1;
 
 fn walk(
     rules: &Contents,
