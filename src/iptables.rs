@@ -44,9 +44,10 @@
 //! module `xt_recent` remembers 100 addresses for each endpoint unless it is loaded with another `ip_list_tot`; the client that was seen
 //! least recently makes room, and may go elsewhere next time. `kernel::Iptables::remembered_clients` says how many it is.
 //!
-//! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. An address that is a Service's
-//! as well as the node's has no node ports, also without endpoints. What is translated is not refused for where it goes. Weights other than equal ones are
-//! heeded. A Service without endpoints refuses those outside of its source ranges silently, as one with endpoints does.
+//! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. The node itself is
+//! refused at external addresses, too. An address that is a Service's as well as the node's has no node ports, also without endpoints. What
+//! is translated is not refused for where it goes. Weights other than equal ones are heeded. A Service without endpoints refuses those outside of
+//! its source ranges silently, as one with endpoints does.
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
@@ -228,6 +229,7 @@ pub fn jumps(plan: &Plan, family: IpFamily, config: &Config) -> Vec<Jump> {
     };
     jump("filter", "INPUT", NEW, "EXTERNAL-SERVICES");
     jump("filter", "FORWARD", NEW, "EXTERNAL-SERVICES");
+    jump("filter", "OUTPUT", NEW, "EXTERNAL-SERVICES");
     jump("filter", "INPUT", &[], "NODEPORTS");
     jump("filter", "FORWARD", NEW, "SERVICES");
     jump("filter", "OUTPUT", NEW, "SERVICES");
