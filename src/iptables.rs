@@ -294,11 +294,15 @@ fn whole(plan: &Plan, family: IpFamily, config: &Config) -> Tables {
 /// Input that leads from the rules for the plan before some changes to those for the plan after them, which is given; empty if nothing
 /// changes in this family.
 ///
-/// In the [linear](Layout::Linear) layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the
+/// If the [node](Changes::concerns_node) is another, it writes all anew, and there may be other [`jumps`]. In the [linear](Layout::Linear) layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the
 /// [tree](Layout::Tree) its length is that of the change.
 pub fn delta(plan: &Plan, changes: &Changes, family: IpFamily, config: &Config) -> String {
     if changes.concerns_node() {
-        return compile(plan, family, config);
+        let mut before = plan.clone();
+        before.apply(&changes.reversed());
+        let mut tables = whole(plan, family, config);
+        tables.bury(&whole(&before, family, config));
+        return tables.into_input();
     }
     let mut tables = Tables::default();
     let pods = Pods::of(plan, family, config);
@@ -317,6 +321,12 @@ pub fn delta(plan: &Plan, changes: &Changes, family: IpFamily, config: &Config) 
 }
 
 impl Tables {
+    /// Deletes the chains that were there before and are no more.
+    fn bury(&mut self, before: &Self) {
+        self.filter.bury(&before.filter.chains);
+        self.nat.bury(&before.nat.chains);
+    }
+
     fn settle(&mut self, saved: &str, jumps: &[Jump], config: &Config) {
         self.filter.settle(saved, "filter", jumps, &config.prefix);
         self.nat.settle(saved, "nat", jumps, &config.prefix);

@@ -1,6 +1,6 @@
 //! Chains with their rules, and the input that they make.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -142,6 +142,12 @@ impl Table {
             }
         }
         self.dead.extend(gone.into_keys());
+    }
+
+    /// Deletes those of some chains that are not filled.
+    pub(super) fn bury(&mut self, before: &Chains) {
+        let alive: BTreeSet<ChainName> = self.chains.names().collect();
+        self.dead.extend(before.names().filter(|name| !alive.contains(name)));
     }
 
     /// What is written before, and this table behind it.

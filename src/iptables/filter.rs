@@ -25,8 +25,11 @@ pub(super) fn write_fixed(chains: &mut Chains, plan: &Plan, family: IpFamily, co
     }
     chains.rule().display(format_args!("-m mark --mark {mark:#010x}/{mark:#010x} -j ACCEPT\n"));
     chains.rule().str("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
-    if guards_loopback(plan, family) {
+    if family == IpFamily::V4 {
+        // Also without rules: what leads there since loopback addresses had node ports leads there still.
         chains.begin(config.chain("FIREWALL"));
+    }
+    if guards_loopback(plan, family) {
         let rules = chains.rule();
         rules.str("-m comment --comment \"block incoming localnet connections\" ");
         rules.str("-d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ");

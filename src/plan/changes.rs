@@ -79,6 +79,20 @@ impl Changes {
         }
     }
 
+    /// What leads back.
+    #[cfg(feature = "iptables")]
+    pub(crate) fn reversed(&self) -> Self {
+        let node = self.node.clone();
+        let node =
+            node.map(|NodeChange { before, after }| NodeChange { before: after, after: before });
+        let back = |change: &ServiceChange| ServiceChange {
+            before: change.after.clone(),
+            after: change.before.clone(),
+        };
+        let services = self.services.iter().map(|(name, change)| (name.clone(), back(change)));
+        Self { node, services: services.collect() }
+    }
+
     fn note(
         &mut self,
         name: &ObjectName,
