@@ -25,6 +25,7 @@ mod text;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use ipnet::IpNet;
@@ -94,6 +95,11 @@ impl Hash {
         // They are letters and digits.
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+/// A timeout as rules have it: not 0, which would be none, and no more than a Service may have.
+pub(crate) fn seconds(timeout: Duration) -> u64 {
+    timeout.as_secs().clamp(1, 86_400)
 }
 
 /// Those of some ranges that are not within another, sorted: they do not overlap and hold the same addresses.

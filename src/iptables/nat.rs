@@ -13,7 +13,7 @@ use super::{Config, Layout};
 use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::{Action, Frontend, FrontendKind, LocalDetector, NodePortReach, Plan, PortPlan};
-use crate::rules::{Hash, Hashes, Text, disjoint};
+use crate::rules::{Hash, Hashes, Text, disjoint, seconds};
 use crate::service::TrafficPolicy;
 
 /// `-m tcp -p tcp -d ADDRESS --dport PORT`
@@ -55,6 +55,10 @@ impl Pods {
                 cidrs.into_iter().map(|net| format!("-s {net} ")).collect()
             }
             LocalDetector::Bridge(name) => alloc::vec![format!("-i {name} ")],
+            // No name is longer than this one.
+            LocalDetector::InterfacePrefix(name) if name.as_str().len() == 15 => {
+                alloc::vec![format!("-i {name} ")]
+            }
             LocalDetector::InterfacePrefix(prefix) => alloc::vec![format!("-i {prefix}+ ")],
             _ => Vec::new(),
         };
@@ -308,8 +312,9 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
             for endpoint in &endpoints {
                 let rules = chains.rule();
                 rules.str("-m recent --name ").chain(endpoint).str(" --rcheck --seconds ");
-                rules.display(timeout.as_secs()).str(" --reap -j ");
-                rules.chain(endpoint).str("\n");
+                rules.display(seconds(timeout)).str(" --reap -j ");
+                rules.chain(endpoint).str("
+");
             }
         }
         draw(chains, backends, &endpoints);

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::object::Masquerade;
 use super::{Config, Kind, Sink, family_str, flat};
 use crate::plan::{PortPlan, ServicePortName, Targets};
-use crate::rules::{Slots, Text, port_hash};
+use crate::rules::{self, Slots, Text, port_hash};
 use crate::service::TrafficPolicy;
 
 /// Writes the chain and what it needs; its name.
@@ -27,7 +27,7 @@ pub(super) fn write(
     let targets = port.targets(policy);
     let slots = Slots::new(&targets.backends);
     let (hash, ip) = (port_hash(&port.name), family_str(port.family));
-    let seconds = seconds(timeout);
+    let seconds = rules::seconds(timeout);
     // A port may go to both kinds of targets from frontends of one masquerading.
     let prefix = if policy == TrafficPolicy::Local { "local-" } else { "" };
     let chain = format!("{prefix}{}-{hash}", masquerade.as_str());
@@ -68,11 +68,6 @@ pub(super) fn write(
     sink.dynamic(Kind::Map, pins, spec);
     sink.chain(chain.clone(), rules);
     chain
-}
-
-/// A timeout as rules have it: not 0, which would be none, and no more than a Service may have.
-pub(super) fn seconds(timeout: Duration) -> u64 {
-    timeout.as_secs().clamp(1, 86_400)
 }
 
 /// A number for each backend that stays its own while others come and go, but for a collision in one of some million ports.

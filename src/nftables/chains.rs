@@ -5,12 +5,11 @@ use alloc::string::String;
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
 
-use super::affinity;
 use super::flat::{self, Fate};
 use super::object::{At, Map, Masquerade};
 use super::{Config, Kind, Sink, family_str};
 use crate::plan::{PortPlan, ServicePortName};
-use crate::rules::{Hash, Slots, Text};
+use crate::rules::{self, Hash, Slots, Text};
 use crate::service::TrafficPolicy;
 
 /// The name of a port in the names of its chains.
@@ -115,7 +114,7 @@ fn write_targets(
         let mut endpoint = Text::default();
         if let Some(timeout) = port.client_ip_affinity {
             // Its timeout cannot be changed, so that another one is another set.
-            let seconds = affinity::seconds(timeout);
+            let seconds = rules::seconds(timeout);
             let set = format!("affinity-{base}-{seconds}");
             rules.display(format_args!("{ip} saddr @{set} goto endpoint-{base}\n"));
             endpoint.display(format_args!("update @{set} {{ {ip} saddr }}\n"));
