@@ -22,6 +22,8 @@ mod index;
 mod ipam;
 mod ipam_model;
 #[cfg(feature = "serde")]
+mod ipt;
+#[cfg(feature = "serde")]
 mod iptables;
 mod k8s;
 #[cfg(all(feature = "kernel", feature = "serde", target_os = "linux"))]
