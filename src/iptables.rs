@@ -49,6 +49,10 @@
 //! is translated is not refused for where it goes. Weights other than equal ones are heeded. A Service without endpoints refuses those outside of
 //! its source ranges silently, as one with endpoints does.
 //!
+//! `DIFFERENCE`: of a [plan](Plan::route). An endpoint that is sent back to itself is masqueraded wherever it is; and while IPv4's loopback addresses have
+//! node ports, whoever calls another port there from elsewhere is dropped. A [bridge](crate::plan::LocalDetector::Bridge) whose name ends in a plus sign stands for
+//! every interface whose name begins with what is before it, since the tools read it so.
+//!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
 mod chains;

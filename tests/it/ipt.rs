@@ -1,11 +1,16 @@
 //! Input for iptables-restore, carried out by an interpreter that knows nothing of the compiler: what becomes of packets is what the
 //! plan says, whatever the way from plan to plan.
 
+mod chances;
 mod deltas;
+mod kernel;
 mod packets;
 mod parse;
+mod pins;
 mod rule;
+mod sizes;
 mod tables;
+mod text;
 mod walk;
 
 use std::collections::BTreeSet;

@@ -5,14 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use svcplane::net::Protocol;
-use svcplane::plan::{Mode, Packet, Plan, Verdict};
+use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSet};
+use svcplane::net::{IpFamily, Protocol};
+use svcplane::plan::{LocalDetector, LocalNode, Mode, Packet, Plan, Verdict};
 use svcplane::rules::endpoint_hash;
+use svcplane::service::{ClusterIps, Service, ServicePort};
 
 use crate::ends::{End, Host, cluster, may_stay, of_one_family, packets, scenarios, words};
 
 use super::rule::State;
-use super::{Loaded, configs, planned};
+use super::{Loaded, configs, loaded, planned};
 
 #[test]
 fn scenarios_have_the_expected_ends() {
@@ -32,6 +34,56 @@ fn scenarios_have_the_expected_ends() {
     }
     let least = configs().len() * 400;
     assert!(compared >= least && forwarded >= least / 2, "{compared}, {forwarded} forwarded");
+}
+
+/// What belongs to a connection is let through, what belongs to none is not, and whoever is masqueraded is let through by its mark.
+#[test]
+fn what_is_forwarded_is_told_by_its_state() {
+    let mut node = LocalNode::new("here".parse().expect("a name"));
+    node.addresses = vec![[192, 168, 0, 2].into()];
+    node.pods = LocalDetector::Cidrs(vec!["10.0.0.0/8".parse().expect("a CIDR")]);
+    let mut service = Service::new("ns/a".parse().expect("a name"));
+    service.cluster_ips = ClusterIps::Assigned(vec![[10, 96, 0, 1].into()]);
+    service.ports = vec![ServicePort::new(80), ServicePort::new(81)];
+    service.ports[1].name = Some("b".parse().expect("a label"));
+    let mut endpoint = Endpoint::new([10, 0, 0, 1].into());
+    endpoint.ports = [EndpointPort::new(8080)].into();
+    let set = EndpointSet::new(service.name.clone(), [endpoint]);
+    let plan = Plan::new(&node, Mode::Iptables, [(&service, &set)]);
+    for (mut config, drops) in configs().into_iter().flat_map(|c| [(c.clone(), true), (c, false)]) {
+        config.drop_invalid = drops;
+        let mut tables = loaded(&plan, IpFamily::V4, &config);
+        tables.apply("*filter\n-A FORWARD -j DROP\nCOMMIT\n").expect("a firewall");
+        let end = |source: [u8; 4], destination: &str, state| {
+            let destination = destination.parse().expect("an address");
+            let packet = Packet::new(Protocol::Tcp, source.into(), destination);
+            let branches = tables.branches(&Host::new(&node), &packet, state, 0);
+            assert_eq!(branches.len(), 1);
+            branches[0].end
+        };
+        let (pod, other) = ([10, 0, 0, 9], [203, 0, 113, 2]);
+        let invalid = if drops { End::Drop } else { End::Pass };
+        // To another machine; to this one, where nothing is dropped.
+        assert_eq!(end(pod, "203.0.113.9:80", State::New), End::Drop);
+        assert_eq!(end(pod, "203.0.113.9:80", State::Established), End::Pass);
+        assert_eq!(end(pod, "203.0.113.9:80", State::Related), End::Pass);
+        assert_eq!(end(pod, "203.0.113.9:80", State::Invalid), End::Drop);
+        assert_eq!(end(pod, "192.168.0.2:80", State::Invalid), End::Pass);
+        assert_eq!(end(pod, "10.96.0.1:80", State::New), End::Drop, "by the firewall");
+        let there = SocketAddr::from(([10, 0, 0, 1], 8080));
+        assert_eq!(end(other, "10.96.0.1:80", State::New), End::Backend(there, true));
+        assert_eq!(end(other, "10.96.0.1:81", State::New), End::Reject);
+        assert_eq!(end(other, "10.96.0.1:81", State::Established), End::Pass);
+        // Loopback addresses, which other machines may not call; what the node said to them is answered.
+        assert_eq!(end(other, "127.0.0.1:9", State::New), End::Drop);
+        assert_eq!(end(other, "127.0.0.1:9", State::Invalid), End::Drop);
+        assert_eq!(end(other, "127.0.0.1:9", State::Established), End::Pass);
+        assert_eq!(end([127, 0, 0, 1], "127.0.0.1:9", State::New), End::Pass);
+        tables.apply("*filter\n-D FORWARD -j DROP\nCOMMIT\n").expect("it is there");
+        let packet = Packet::new(Protocol::Tcp, pod.into(), SocketAddr::from((other, 80)));
+        let branches = tables.branches(&Host::new(&node), &packet, State::Invalid, 0);
+        assert_eq!(branches[0].end, invalid);
+    }
 }
 
 /// Where something may happen: frontends, node ports at every address around, endpoints, and what is next to these.

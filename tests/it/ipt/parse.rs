@@ -307,6 +307,9 @@ impl Parser<'_> {
                 }
             }
             "DNAT" => {
+                if self.rule.protocol.is_none() {
+                    return Err("a port to translate to without -p".to_owned());
+                }
                 self.expect("--to-destination")?;
                 let text = self.value()?.to_owned();
                 let to: SocketAddr = text.parse().map_err(|_| "expected an address and a port")?;
@@ -341,8 +344,9 @@ impl Parser<'_> {
 
     /// Fewer than IFNAMSIZ bytes, the `+` behind a beginning included.
     fn interface(&mut self) -> Parsed<Interface> {
-        let name = self.value()?;
-        if name.len() >= 16 || name.contains('/') {
+        // The tools take whatever follows for the name, unless it is the sign for the opposite.
+        let name = self.next()?;
+        if name.len() >= 16 || name == "!" || name.contains('/') {
             return Err(format!("{name:?} for an interface"));
         }
         Ok(match name.strip_suffix('+') {
@@ -357,9 +361,6 @@ impl Parser<'_> {
             if matches!(one, Match::Transport(of, _) if rule.protocol != Some(*of)) {
                 return Err("a match of a transport without its -p".to_owned());
             }
-        }
-        if matches!(rule.target, Some(Target::Translate(_))) && rule.protocol.is_none() {
-            return Err("a port to translate to without -p".to_owned());
         }
         Ok(rule)
     }

@@ -126,12 +126,11 @@ impl fmt::Display for Rule {
                     write!(f, " -m mark{} --mark {value:#x}/{mask:#x}", not(*is))?;
                 }
                 Match::Remember(list) => {
-                    write!(f, " -m recent --set --name {list} --mask 255.255.255.255 --rsource")?;
+                    write!(f, " -m recent --set --name {list}")?;
                 }
                 Match::Remembered { list, seconds, reap } => {
                     let reap = if *reap { " --reap" } else { "" };
                     write!(f, " -m recent --rcheck --seconds {seconds}{reap} --name {list}")?;
-                    write!(f, " --mask 255.255.255.255 --rsource")?;
                 }
                 Match::Chance(of) => {
                     let part = f64::from(*of) / f64::from(super::walk::WHOLE);
@@ -144,7 +143,7 @@ impl fmt::Display for Rule {
             Some(Target::Return) => write!(f, " -j RETURN"),
             Some(Target::Accept) => write!(f, " -j ACCEPT"),
             Some(Target::Drop) => write!(f, " -j DROP"),
-            Some(Target::Reject) => write!(f, " -j REJECT --reject-with icmp-port-unreachable"),
+            Some(Target::Reject) => write!(f, " -j REJECT"),
             Some(Target::Jump(chain)) => write!(f, " -j {chain}"),
             Some(Target::Goto(chain)) => write!(f, " -g {chain}"),
             Some(Target::Mark(Masked { value, mask })) => {
