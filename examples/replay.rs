@@ -8,6 +8,8 @@
 //! kind.
 //!
 //! * `service` and `events`: what a kernel's IPVS did with one service (`tests/data/ipvs/`).
+//! * `family` and `cases`: what `ipvsadm` and a kernel said to each other over netlink (`tests/data/netlink/`).
+//! * `kernel` and `rows`: what a kernel answered to requests made by hand (`tests/data/netlink/`).
 //! * `node`, `objects` and `packets`: what becomes of packets on a node, in each mode (`tests/data/flows/`).
 //! * `objects` and `cases`: selector strings with what Kubernetes' parser makes of them (`tests/data/selectors/`).
 
@@ -15,6 +17,10 @@
 mod flows;
 #[path = "replay/ipvs.rs"]
 mod ipvs;
+#[path = "replay/ipvsadm.rs"]
+mod ipvsadm;
+#[path = "replay/netlink.rs"]
+mod netlink;
 #[path = "common/node.rs"]
 mod node;
 #[path = "replay/selectors.rs"]
@@ -86,6 +92,12 @@ fn replay(file: &PathBuf) -> Result<Outcome, String> {
         return selectors::replay(recorded)
             .map_err(|error| format!("not a file of selectors: {error}"));
     }
+    if has("family") && has("cases") {
+        return netlink::golden(recorded);
+    }
+    if has("kernel") && has("rows") {
+        return netlink::errors(recorded);
+    }
     if has("node") && has("packets") {
         return flows::replay(recorded);
     }
@@ -97,6 +109,6 @@ fn replay(file: &PathBuf) -> Result<Outcome, String> {
         .map(|map| map.keys().map(String::as_str).collect())
         .unwrap_or_default();
     Err(format!(
-        "unknown kind with the top-level keys {keys:?}: expected objects and cases, node and packets, or service and events"
+        "unknown kind with the top-level keys {keys:?}: expected objects and cases, family and cases, kernel and rows, node and packets, or service and events"
     ))
 }

@@ -16,6 +16,8 @@ pub mod field;
 pub mod ipam;
 #[cfg(feature = "iptables")]
 pub mod iptables;
+#[cfg(feature = "ipvs")]
+pub mod ipvs;
 pub mod k8s;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod kernel;
