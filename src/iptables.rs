@@ -46,12 +46,7 @@
 //!
 //! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. The node itself is
 //! refused at external addresses, too. An address that is a Service's as well as the node's has no node ports, also without endpoints. What
-//! is translated is not refused for where it goes. Weights other than equal ones are heeded. A Service without endpoints refuses those outside of
-//! its source ranges silently, as one with endpoints does.
-//!
-//! `DIFFERENCE`: of a [plan](Plan::route). An endpoint that is sent back to itself is masqueraded wherever it is; and while IPv4's loopback addresses have
-//! node ports, whoever calls another port there from elsewhere is dropped. A [bridge](crate::plan::LocalDetector::Bridge) whose name ends in a plus sign stands for
-//! every interface whose name begins with what is before it, since the tools read it so.
+//! is translated is not refused for where it goes. Weights other than equal ones are heeded.
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
@@ -298,8 +293,9 @@ fn whole(plan: &Plan, family: IpFamily, config: &Config) -> Tables {
 /// Input that leads from the rules for the plan before some changes to those for the plan after them, which is given; empty if nothing
 /// changes in this family.
 ///
-/// If the [node](Changes::concerns_node) is another, it writes all anew, and there may be other [`jumps`]. In the [linear](Layout::Linear) layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the
-/// [tree](Layout::Tree) its length is that of the change.
+/// If the [node](Changes::concerns_node) is another, it writes all anew, and there may be other [`jumps`]. In the [linear](Layout::Linear)
+/// layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the [tree](Layout::Tree) its length is that of
+/// the change.
 pub fn delta(plan: &Plan, changes: &Changes, family: IpFamily, config: &Config) -> String {
     if changes.concerns_node() {
         let mut before = plan.clone();

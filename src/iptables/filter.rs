@@ -1,7 +1,7 @@
 //! The table `filter`: what is refused, dropped or let in.
 
 use super::chains::Chains;
-use super::nat::{Refusal, Source, frontend_match, node_port_places, refusals};
+use super::nat::{Refusal, frontend_match, node_port_places, refusal};
 use super::{Config, Layout};
 use crate::net::IpFamily;
 use crate::plan::{Frontend, FrontendKind, Health, NodePortReach, Plan, PortPlan};
@@ -51,36 +51,32 @@ pub(super) const TRANSLATED: &str = "-m conntrack --ctstate DNAT -j RETURN\n";
 
 /// Refuses in the linear layout what no endpoint was drawn for.
 pub(super) fn refuse(chains: [&mut Chains; 3], plan: &Plan, port: &PortPlan, frontend: &Frontend) {
+    let Some(refusal) = refusal(frontend) else { return };
     let [services, external, firewall] = chains;
-    for (net, refusal) in refusals(frontend) {
-        let ranges = !frontend.source_ranges.is_empty();
-        let chain = match frontend.kind {
-            _ if ranges => &mut *firewall,
-            FrontendKind::ClusterIp => &mut *services,
-            _ => &mut *external,
-        };
-        let (why, verdict) = match refusal {
-            Refusal::Reject => (" has no endpoints", "REJECT"),
-            Refusal::Drop if ranges => (": not in its source ranges", "DROP"),
-            Refusal::Drop => (" has no local endpoints", "DROP"),
-        };
-        let mut rule = |place: &str| {
-            if !chain.has_rules() {
-                chain.rule().str(TRANSLATED);
-            }
-            let rules = chain.rule();
-            rules.str("-m comment --comment \"").display(&port.name).str(why).str("\" ");
-            rules.str(place);
-            if let Some(net) = net {
-                rules.str("-s ").display(Source(net)).str(" ");
-            }
-            frontend_match(rules, port, frontend);
-            rules.str(" -j ").str(verdict).str("\n");
-        };
-        match frontend.ip {
-            Some(_) => rule(""),
-            None => node_port_places(plan, port.family, |place| rule(place)),
+    let ranges = !frontend.source_ranges.is_empty();
+    let chain = match frontend.kind {
+        _ if ranges => firewall,
+        FrontendKind::ClusterIp => services,
+        _ => external,
+    };
+    let (why, verdict) = match refusal {
+        Refusal::Reject => (" has no endpoints", "REJECT"),
+        Refusal::Drop if ranges => (": not in its source ranges", "DROP"),
+        Refusal::Drop => (" has no local endpoints", "DROP"),
+    };
+    let mut rule = |place: &str| {
+        if !chain.has_rules() {
+            chain.rule().str(TRANSLATED);
         }
+        let rules = chain.rule();
+        rules.str("-m comment --comment \"").display(&port.name).str(why).str("\" ");
+        rules.str(place);
+        frontend_match(rules, port, frontend);
+        rules.str(" -j ").str(verdict).str("\n");
+    };
+    match frontend.ip {
+        Some(_) => rule(""),
+        None => node_port_places(plan, port.family, |place| rule(place)),
     }
 }
 

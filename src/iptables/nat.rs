@@ -145,19 +145,15 @@ pub(super) fn write_return(chains: &mut Chains, plan: &Plan, port: &PortPlan, fr
     }
 }
 
-/// Who of those that no endpoint was drawn for is refused how: those from a range, or all.
-pub(super) fn refusals(frontend: &Frontend) -> Vec<(Option<IpNet>, Refusal)> {
-    let refusal = match frontend.from_elsewhere {
+/// How those are refused that no endpoint was drawn for.
+pub(super) fn refusal(frontend: &Frontend) -> Option<Refusal> {
+    match frontend.from_elsewhere {
+        // Who is not in a range; a Service that has none at all refuses everybody.
+        _ if !frontend.source_ranges.is_empty() => Some(Refusal::Drop),
         Action::Forward { .. } => None,
         Action::Reject => Some(Refusal::Reject),
         Action::Drop => Some(Refusal::Drop),
-    };
-    if frontend.source_ranges.is_empty() {
-        return refusal.map(|refusal| (None, refusal)).into_iter().collect();
     }
-    let admitted = if refusal == Some(Refusal::Reject) { &*frontend.source_ranges } else { &[] };
-    let rejected = disjoint(admitted).into_iter().map(|net| (Some(net), Refusal::Reject));
-    rejected.chain([(None, Refusal::Drop)]).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,24 +163,20 @@ pub(super) enum Refusal {
 }
 
 /// In the tree layout, refusals are marked where packets are told apart.
-pub(super) fn write_refusals(
+pub(super) fn write_refusal(
     chains: &mut Chains,
     config: &Config,
     port: &PortPlan,
     frontend: &Frontend,
 ) {
-    for (net, refusal) in refusals(frontend) {
-        let rules = chains.rule();
-        if let Some(net) = net {
-            rules.str("-s ").display(Source(net)).str(" ");
-        }
-        frontend_match(rules, port, frontend);
-        let mark = match refusal {
-            Refusal::Reject => "MARK-REJECT",
-            Refusal::Drop => "MARK-DROP",
-        };
-        rules.str(" -j ").display(config.chain(mark)).str("\n");
-    }
+    let Some(refusal) = refusal(frontend) else { return };
+    let rules = chains.rule();
+    frontend_match(rules, port, frontend);
+    let mark = match refusal {
+        Refusal::Reject => "MARK-REJECT",
+        Refusal::Drop => "MARK-DROP",
+    };
+    rules.str(" -j ").chain(&config.chain(mark)).str("\n");
 }
 
 /// To which of a port's chains a frontend leads.
@@ -313,8 +305,7 @@ pub(super) fn write_port(chains: &mut Chains, config: &Config, pods: &Pods, port
                 let rules = chains.rule();
                 rules.str("-m recent --name ").chain(endpoint).str(" --rcheck --seconds ");
                 rules.display(seconds(timeout)).str(" --reap -j ");
-                rules.chain(endpoint).str("
-");
+                rules.chain(endpoint).str("\n");
             }
         }
         draw(chains, backends, &endpoints);
@@ -370,7 +361,7 @@ fn probability(part: u64, whole: u64) -> [u8; 12] {
 }
 
 /// As rules have it: an address alone without a length.
-pub(super) struct Source(pub(super) IpNet);
+struct Source(IpNet);
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -137,7 +137,7 @@ impl<'a> Scope<'a> {
 
     fn write_frontend(self, chains: &mut Chains, port: &PortPlan, frontend: &Frontend) {
         nat::write_lead(chains, self.config, Hashes::of(&port.name).port(), port, frontend);
-        nat::write_refusals(chains, self.config, port, frontend);
+        nat::write_refusal(chains, self.config, port, frontend);
     }
 
     /// The claims of a tree of which changes say something else.
