@@ -38,10 +38,12 @@
 
 mod command;
 mod daemon;
+mod desired;
 mod error;
 mod exchange;
 mod name;
 mod real_server;
+mod reconcile;
 mod reply;
 mod request;
 mod virtual_server;
@@ -49,6 +51,7 @@ mod wire;
 
 pub use command::Command;
 pub use daemon::{Daemon, DaemonRole, Timeouts};
+pub use desired::{Actual, ActualServer, Config, Desired, DesiredServer, compile};
 pub use error::CommandError;
 pub use exchange::{Exchange, ExchangeError};
 pub use name::{
@@ -57,6 +60,7 @@ pub use name::{
 pub use real_server::{
     Forwarding, OtherForwarding, RealKey, RealServer, Thresholds, ThresholdsError, Tunnel, Weight,
 };
+pub use reconcile::{Drain, reconcile};
 pub use reply::{ListedReal, ListedVirtual, Reply, Stats, Version};
 pub use request::Request;
 pub use virtual_server::{

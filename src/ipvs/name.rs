@@ -86,6 +86,11 @@ names! {
     EngineName 16 ParseEngineNameError "a persistence engine";
 }
 
+impl SchedulerName {
+    /// `rr`
+    pub(super) const ROUND_ROBIN: Self = Self { bytes: *b"rr\0\0\0\0\0\0\0\0\0\0\0\0\0" };
+}
+
 /// The kernel has no scheduler of the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("IPVS has no scheduler {0}: expected rr, wrr, lc, wlc, sh, dh, mh, sed or nq")]
