@@ -25,6 +25,8 @@ mod ipam_model;
 mod ipt;
 #[cfg(feature = "serde")]
 mod iptables;
+#[cfg(feature = "serde")]
+mod ipvs_plan;
 mod k8s;
 #[cfg(all(feature = "kernel", feature = "serde", target_os = "linux"))]
 mod kernel;
