@@ -50,6 +50,7 @@
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
+mod beside;
 mod chains;
 mod filter;
 mod nat;
@@ -57,17 +58,14 @@ mod saved;
 mod shared;
 mod tree;
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::str::FromStr;
-
-use thiserror::Error;
 
 use crate::net::IpFamily;
 use crate::plan::{Changes, Plan};
 use crate::rules::Text;
+pub use crate::rules::{ParsePrefixError, Prefix};
 use chains::{ChainName, Chains};
 use nat::Pods;
 use shared::{Scope, Tables};
@@ -95,7 +93,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            prefix: Prefix("SVCP".into()),
+            prefix: Prefix::default(),
             layout: Layout::Tree,
             masquerade_bit: 14,
             refuse_bit: 15,
@@ -161,54 +159,11 @@ pub enum Layout {
     Tree,
 }
 
-/// What the names of chains begin with: 1 to 7 upper-case letters and digits, a letter first. The kernel takes names of 28 bytes, of which the
-/// rest needs 21.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(Box<str>);
-
-impl Prefix {
-    /// The prefix.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// The text is no prefix of chain names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected a prefix of chain names: 1 to 7 upper-case letters and digits, a letter first")]
-#[non_exhaustive]
-pub struct ParsePrefixError;
-
-impl FromStr for Prefix {
-    type Err = ParsePrefixError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePrefixError> {
-        let legal = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
-        let well_formed = text.starts_with(|c: char| c.is_ascii_uppercase());
-        if !well_formed || text.len() > 7 || !text.chars().all(legal) {
-            return Err(ParsePrefixError);
-        }
-        Ok(Self(text.into()))
-    }
-}
-
 /// A rule in a built-in chain that leads to ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Jump {
-    /// `filter` or `nat`.
+    /// `filter`, `nat` or `mangle`.
     pub table: &'static str,
     /// The built-in chain.
     pub chain: &'static str,
@@ -267,6 +222,20 @@ pub fn compile(plan: &Plan, family: IpFamily, config: &Config) -> String {
 pub fn replace(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> String {
     let mut tables = whole(plan, family, config);
     let jumps = jumps(plan, family, config);
+    tables.settle(saved, &jumps, config);
+    tables.into_input()
+}
+
+/// Input that puts the rules that go with IPVS in the place of whatever rules there are under the prefix: they go by the sets of `ipvs::Sets`, which have
+/// to be there, and change with the node alone. `saved` is as for [`replace`].
+///
+/// Packets are marked for masquerading on their way to IPVS, those outside of source ranges dropped, those to other ports of
+/// virtual servers' addresses rejected, health checks let in.
+///
+/// Source: kube-proxy's ipvs mode. `DIFFERENCE`: sets are by what is done, not by the kinds of addresses; what the node itself sends outside of source
+/// ranges is dropped before IPVS has it, in the table `mangle`, not behind.
+pub fn beside_ipvs(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> String {
+    let (mut tables, jumps) = beside::rules(plan, family, config);
     tables.settle(saved, &jumps, config);
     tables.into_input()
 }
@@ -330,9 +299,11 @@ impl Tables {
     fn settle(&mut self, saved: &str, jumps: &[Jump], config: &Config) {
         self.filter.settle(saved, "filter", jumps, &config.prefix);
         self.nat.settle(saved, "nat", jumps, &config.prefix);
+        self.mangle.settle(saved, "mangle", jumps, &config.prefix);
     }
 
     fn into_input(self) -> String {
-        self.nat.write("nat", self.filter.write("filter", Text::default())).into_string()
+        let input = self.mangle.write("mangle", Text::default());
+        self.nat.write("nat", self.filter.write("filter", input)).into_string()
     }
 }

@@ -41,11 +41,14 @@ mod daemon;
 mod desired;
 mod error;
 mod exchange;
+mod ipset;
 mod name;
+mod nft;
 mod real_server;
 mod reconcile;
 mod reply;
 mod request;
+mod sets;
 mod virtual_server;
 mod wire;
 
@@ -57,12 +60,14 @@ pub use exchange::{Exchange, ExchangeError};
 pub use name::{
     EngineName, NotInKernel, ParseEngineNameError, ParseSchedulerNameError, SchedulerName,
 };
+pub use nft::{nftables, nftables_delta, nftables_remove};
 pub use real_server::{
     Forwarding, OtherForwarding, RealKey, RealServer, Thresholds, ThresholdsError, Tunnel, Weight,
 };
 pub use reconcile::{Drain, reconcile};
 pub use reply::{ListedReal, ListedVirtual, Reply, Stats, Version};
 pub use request::Request;
+pub use sets::Sets;
 pub use virtual_server::{
     MismatchedNetmask, Netmask, NetmaskError, Persistence, SchedulerFlags, Seconds, VirtualKey,
     VirtualServer,

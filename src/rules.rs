@@ -22,14 +22,18 @@
 mod slots;
 mod text;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
+use core::str::FromStr;
 use core::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 
 use crate::plan::ServicePortName;
 
@@ -102,6 +106,63 @@ pub(crate) fn seconds(timeout: Duration) -> u64 {
     timeout.as_secs().clamp(1, 86_400)
 }
 
+/// What the names of chains and sets begin with: 1 to 7 upper-case letters and digits, a letter first. The kernel takes names of 28 bytes, of which the
+/// rest needs 21.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix(Box<str>);
+
+impl Default for Prefix {
+    /// `SVCP`
+    fn default() -> Self {
+        Self("SVCP".into())
+    }
+}
+
+impl Prefix {
+    /// The prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The text is no prefix of chain names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected a prefix of chain names: 1 to 7 upper-case letters and digits, a letter first")]
+#[non_exhaustive]
+pub struct ParsePrefixError;
+
+impl FromStr for Prefix {
+    type Err = ParsePrefixError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePrefixError> {
+        let legal = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+        let well_formed = text.starts_with(|c: char| c.is_ascii_uppercase());
+        if !well_formed || text.len() > 7 || !text.chars().all(legal) {
+            return Err(ParsePrefixError);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// The name of a set for `ipset`, which takes 31 bytes.
+#[cfg(feature = "iptables")]
+pub(crate) fn set_name(prefix: &Prefix, family: crate::net::IpFamily, set: &str) -> String {
+    let family = if family == crate::net::IpFamily::V6 { "6-" } else { "" };
+    alloc::format!("{prefix}-{family}{set}")
+}
+
 /// Those of some ranges that are not within another, sorted: they do not overlap and hold the same addresses.
 pub(crate) fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
     let mut ranges: Vec<IpNet> = ranges.iter().map(IpNet::trunc).collect();
@@ -114,4 +175,20 @@ pub(crate) fn disjoint(ranges: &[IpNet]) -> Vec<IpNet> {
         }
     }
     kept
+}
+
+/// As rules have it: an address alone without a length.
+#[cfg(feature = "iptables")]
+pub(crate) struct Source(pub(crate) IpNet);
+
+#[cfg(feature = "iptables")]
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(net) = self;
+        if net.prefix_len() == net.max_prefix_len() {
+            write!(f, "{}", net.addr())
+        } else {
+            write!(f, "{net}")
+        }
+    }
 }

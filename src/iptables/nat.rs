@@ -4,16 +4,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-
-use ipnet::IpNet;
 
 use super::chains::{ChainName, Chains};
 use super::{Config, Layout};
 use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::{Action, Frontend, FrontendKind, LocalDetector, NodePortReach, Plan, PortPlan};
-use crate::rules::{Hash, Hashes, Text, disjoint, seconds};
+use crate::rules::{Hash, Hashes, Source, Text, disjoint, seconds};
 use crate::service::TrafficPolicy;
 
 /// `-m tcp -p tcp -d ADDRESS --dport PORT`
@@ -41,7 +38,7 @@ pub(super) fn node_port_places(plan: &Plan, family: IpFamily, mut place: impl Fn
 /// How packets from pods are told apart in rules.
 pub(super) struct Pods {
     /// A match for each way in which a packet may be from a pod, with a blank behind it.
-    are: Vec<String>,
+    pub(super) are: Vec<String>,
     /// What is done with packets that are not, so that they are masqueraded; `None` if pods are not told apart.
     mark_others: Option<String>,
 }
@@ -74,14 +71,8 @@ impl Pods {
 
 /// The chains that are the same whatever Services there are.
 pub(super) fn write_fixed(chains: &mut Chains, plan: &Plan, family: IpFamily, config: &Config) {
-    let mark = config.mark();
     chains.begin(config.chain("POSTROUTING"));
-    chains.rule().display(format_args!("-m mark ! --mark {mark:#010x}/{mark:#010x} -j RETURN\n"));
-    chains.rule().display(format_args!("-j MARK --xor-mark {mark:#010x}\n"));
-    let random = if config.random_fully { " --random-fully\n" } else { "\n" };
-    chains.rule().str("-j MASQUERADE").str(random);
-    chains.begin(config.chain("MARK-MASQ"));
-    chains.rule().display(format_args!("-j MARK --or-mark {mark:#010x}\n"));
+    write_masquerading(chains, config);
     let pods = Pods::of(plan, family, config);
     if pods.are.len() > 1 {
         chains.begin(config.chain("MARK-OTHERS"));
@@ -96,6 +87,17 @@ pub(super) fn write_fixed(chains: &mut Chains, plan: &Plan, family: IpFamily, co
             chains.rule().str("-j MARK --set-xmark ").display(mark).str("\n");
         }
     }
+}
+
+/// Changes the source of what is marked, in the chain that is open, and has the chain that marks it.
+pub(super) fn write_masquerading(chains: &mut Chains, config: &Config) {
+    let mark = config.mark();
+    chains.rule().display(format_args!("-m mark ! --mark {mark:#010x}/{mark:#010x} -j RETURN\n"));
+    chains.rule().display(format_args!("-j MARK --xor-mark {mark:#010x}\n"));
+    let random = if config.random_fully { " --random-fully\n" } else { "\n" };
+    chains.rule().str("-j MASQUERADE").str(random);
+    chains.begin(config.chain("MARK-MASQ"));
+    chains.rule().display(format_args!("-j MARK --or-mark {mark:#010x}\n"));
 }
 
 /// The rules that lead from `SERVICES` to node ports, behind all others.
@@ -358,20 +360,6 @@ fn probability(part: u64, whole: u64) -> [u8; 12] {
         digits /= 10;
     }
     text
-}
-
-/// As rules have it: an address alone without a length.
-struct Source(IpNet);
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(net) = self;
-        if net.prefix_len() == net.max_prefix_len() {
-            write!(f, "{}", net.addr())
-        } else {
-            write!(f, "{net}")
-        }
-    }
 }
 
 #[cfg(test)]

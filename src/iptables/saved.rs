@@ -8,7 +8,7 @@ use super::chains::{ChainName, Table};
 use super::{Jump, Prefix};
 
 /// The chains of ours besides those that have a hash or digits behind them.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 15] = [
     "SERVICES",
     "EXTERNAL-SERVICES",
     "NODEPORTS",
@@ -20,6 +20,10 @@ const FIXED: [&str; 11] = [
     "MARK-OTHERS",
     "MARK-REJECT",
     "MARK-DROP",
+    "MASQ-OTHERS",
+    "MASQ-NODE",
+    "SOURCE-RANGES",
+    "IPVS-FILTER",
 ];
 const KINDS: [&str; 8] = ["SVC-", "SVL-", "EXT-", "FW-", "SEP-", "IP-", "NP-", "HC-"];
 

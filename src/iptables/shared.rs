@@ -17,11 +17,12 @@ pub(super) struct Scope<'a> {
     pub(super) config: &'a Config,
 }
 
-/// The two tables.
+/// The tables.
 #[derive(Default)]
 pub(super) struct Tables {
     pub(super) filter: Table,
     pub(super) nat: Table,
+    pub(super) mangle: Table,
 }
 
 impl<'a> Scope<'a> {

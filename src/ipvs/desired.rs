@@ -9,6 +9,7 @@ use super::{
     VirtualKey, VirtualServer, Weight,
 };
 use crate::plan::{Action, Frontend, NodePortReach, Plan, PortPlan, ServicePlan};
+use crate::rules::Prefix;
 use crate::sched::Algorithm;
 
 /// How a plan is carried out by IPVS.
@@ -18,11 +19,19 @@ pub struct Config {
     /// The scheduler of Services that ask for none by the annotation [`svcplane/scheduler`](crate::plan::SCHEDULER_ANNOTATION), or for one that
     /// no kernel has. Defaults to `rr`, as in kube-proxy.
     pub scheduler: SchedulerName,
+    /// What the names of the sets and tables begin with that go with it. Defaults to `SVCP`.
+    pub prefix: Prefix,
+    /// The bit, 0 to 31, of a packet's mark that says that it is to be masqueraded. Defaults to 14, as in kube-proxy.
+    pub masquerade_bit: u8,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { scheduler: SchedulerName::ROUND_ROBIN }
+        Self {
+            scheduler: SchedulerName::ROUND_ROBIN,
+            prefix: Prefix::default(),
+            masquerade_bit: 14,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 mod affinity;
 mod change;
 mod iptables;
+#[cfg(feature = "ipvs")]
+mod ipvs_rules;
 mod lab;
 mod netns;
 mod scenarios;

@@ -194,7 +194,7 @@ fn sorted_lists(text: &str) -> String {
 }
 
 /// What is in the tables, apart from the order in which the kernel lists it.
-fn listing(netns: &Netns) -> Vec<String> {
+pub(crate) fn listing(netns: &Netns) -> Vec<String> {
     let said = netns.run(|| Command::new("nft").args(["-s", "list", "ruleset"]).output());
     let text = String::from_utf8(said.expect("nft").stdout).expect("UTF-8");
     let mut table = String::new();
