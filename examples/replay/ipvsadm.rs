@@ -55,12 +55,12 @@ fn parse<T: FromStr>(text: &str) -> Result<T, String> {
 impl<'a> Options<'a> {
     fn read(line: &'a str) -> Result<Self, String> {
         let mut options = Self::default();
-        let mut words = line.split_whitespace().peekable();
+        let mut words = line.split_whitespace().map(short).peekable();
         words.next_if(|word| word.ends_with("ipvsadm"));
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word {
-                "-A" | "-E" | "-D" | "-C" | "-S" | "-a" | "-e" | "-d" | "-L" | "-l" | "-Z" => {
+                "-A" | "-E" | "-D" | "-C" | "-S" | "-a" | "-e" | "-d" | "-L" | "-Z" => {
                     options.verb = word;
                 }
                 "--set" => {
@@ -81,7 +81,7 @@ impl<'a> Options<'a> {
                 }
                 "-M" => options.netmask = Some(value()?),
                 "--pe" => options.engine = Some(parse(value()?)?),
-                "-o" | "--ops" => options.one_packet = true,
+                "-o" => options.one_packet = true,
                 "-r" => options.real = Some(value()?),
                 "-g" | "-i" | "-m" => options.forwarding = Some(word),
                 "--tun-type" => options.tunnel = Some(value()?),
@@ -117,11 +117,11 @@ impl<'a> Options<'a> {
             "-d" => Command::DeleteReal(key()?, self.real_server()?.key),
             "-C" => Command::Flush,
             "-Z" => Command::Zero(self.virtual_server.map(|_| key()).transpose()?),
-            "-L" | "-l" | "-S" if self.listed.contains(&"-c") => Command::ReadVersion,
-            "-L" | "-l" | "-S" if self.listed.contains(&"--timeout") => Command::ReadTimeouts,
-            "-L" | "-l" | "-S" if self.listed.contains(&"--daemon") => Command::ListDaemons,
-            "-L" | "-l" | "-S" if self.virtual_server.is_some() => Command::FindVirtual(key()?),
-            "-L" | "-l" | "-S" => Command::ListVirtual,
+            "-L" | "-S" if self.listed.contains(&"-c") => Command::ReadVersion,
+            "-L" | "-S" if self.listed.contains(&"--timeout") => Command::ReadTimeouts,
+            "-L" | "-S" if self.listed.contains(&"--daemon") => Command::ListDaemons,
+            "-L" | "-S" if self.virtual_server.is_some() => Command::FindVirtual(key()?),
+            "-L" | "-S" => Command::ListVirtual,
             "--set" => {
                 let mut numbers = self.values.iter().map(|value| parse::<u32>(value));
                 let mut next = || -> Result<Option<NonZeroU32>, String> {
@@ -214,6 +214,42 @@ impl<'a> Options<'a> {
         daemon.ttl = self.ttl.try_into().ok();
         Ok(daemon)
     }
+}
+
+/// The short name of an option that has one.
+fn short(word: &str) -> &str {
+    const NAMES: &[(&str, &str)] = &[
+        ("--add-service", "-A"),
+        ("--edit-service", "-E"),
+        ("--delete-service", "-D"),
+        ("--clear", "-C"),
+        ("--save", "-S"),
+        ("--add-server", "-a"),
+        ("--edit-server", "-e"),
+        ("--delete-server", "-d"),
+        ("--list", "-L"),
+        ("--zero", "-Z"),
+        ("--tcp-service", "-t"),
+        ("--udp-service", "-u"),
+        ("--fwmark-service", "-f"),
+        ("--ipv6", "-6"),
+        ("--scheduler", "-s"),
+        ("--sched-flags", "-b"),
+        ("--persistent", "-p"),
+        ("--netmask", "-M"),
+        ("--ops", "-o"),
+        ("--real-server", "-r"),
+        ("--gatewaying", "-g"),
+        ("--ipip", "-i"),
+        ("--masquerading", "-m"),
+        ("--weight", "-w"),
+        ("--u-threshold", "-x"),
+        ("--l-threshold", "-y"),
+        ("--numeric", "-n"),
+        ("--connection", "-c"),
+        ("-l", "-L"),
+    ];
+    NAMES.iter().find(|(long, _)| *long == word).map_or(word, |(_, short)| short)
 }
 
 fn flags(text: &str) -> Result<SchedulerFlags, String> {

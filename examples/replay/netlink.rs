@@ -85,7 +85,10 @@ fn play(case: &Case, outcome: &mut Outcome) -> Result<usize, String> {
     // `ipvsadm` itself refuses some: those are no requests.
     let mut expected = Vec::new();
     if !case.requests.is_empty() {
-        let lines = case.stdin.as_deref().filter(|_| case.command.contains("-R"));
+        let lines = case.stdin.as_deref().filter(|_| {
+            let words = ["-R", "--restore", "ipvsadm-restore"];
+            case.command.split_whitespace().any(|word| words.contains(&word))
+        });
         let lines: Vec<&str> =
             lines.map_or_else(|| vec![&*case.command], |lines| lines.lines().collect());
         for line in lines.into_iter().filter(|line| !line.trim().is_empty()) {

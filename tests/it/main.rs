@@ -26,6 +26,8 @@ mod ipt;
 #[cfg(feature = "serde")]
 mod iptables;
 #[cfg(feature = "serde")]
+mod ipvs;
+#[cfg(feature = "serde")]
 mod ipvs_plan;
 mod k8s;
 #[cfg(all(feature = "kernel", feature = "serde", target_os = "linux"))]
