@@ -75,10 +75,7 @@ impl Exchange {
     /// A command that is to be sent, with the number of the family and one for the request.
     pub fn new(command: Command, family_id: u16, sequence: u32) -> Self {
         let request = command.encode(family_id, sequence);
-        let family_id = match command {
-            Command::ResolveFamily => wire::CONTROLLER,
-            _ => family_id,
-        };
+        let family_id = command.addressee(family_id);
         Self { command, family_id, sequence, request, interrupted: false, over: false }
     }
 

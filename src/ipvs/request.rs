@@ -57,7 +57,7 @@ const FLUSH: u8 = 17;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Request {
-    /// The number of the family IPVS; 16, the controller's, for [`Command::ResolveFamily`].
+    /// The number of the family IPVS. It does not matter to [`Command::ResolveFamily`], which goes to the controller, 16.
     pub family_id: u16,
     /// The number that answers repeat.
     pub sequence: u32,
@@ -69,15 +69,20 @@ impl Command {
     /// The message, which asks for an acknowledgement. The number of the family does not matter to
     /// [`ResolveFamily`](Self::ResolveFamily).
     pub fn encode(&self, family_id: u16, sequence: u32) -> Vec<u8> {
-        let family = match self {
-            Self::ResolveFamily => wire::CONTROLLER,
-            _ => family_id,
-        };
         let mut attributes = Attributes::default();
         let command = self.put(&mut attributes);
         let list = if self.is_list() { NLM_F_DUMP } else { 0 };
+        let family = self.addressee(family_id);
         let payload = Generic { family, command, version: 1, attributes };
         wire::message(NLM_F_REQUEST | NLM_F_ACK | list, sequence, payload)
+    }
+
+    /// The family that the message goes to.
+    pub(super) const fn addressee(&self, family_id: u16) -> u16 {
+        match self {
+            Self::ResolveFamily => wire::CONTROLLER,
+            _ => family_id,
+        }
     }
 
     /// Puts the attributes, and says the command's number.
@@ -199,7 +204,8 @@ impl Request {
         let list = self.command.is_list();
         let flags = if list { NLM_F_MULTIPART } else { 0 };
         let mut answer = Vec::new();
-        for payload in replies.iter().filter_map(|reply| reply.encode(self.family_id)) {
+        let family = self.command.addressee(self.family_id);
+        for payload in replies.iter().filter_map(|reply| reply.encode(family)) {
             answer.extend(wire::message(flags, self.sequence, payload));
         }
         answer.extend(if list {
