@@ -20,7 +20,8 @@ pub enum CommandError {
     /// `EPERM`: the program may not. Reading needs the capability, too.
     #[error("not permitted: expected the capability CAP_NET_ADMIN")]
     NotPermitted,
-    /// `ENOENT` from the controller: the kernel has no IPVS, or its module `ip_vs` is not loaded.
+    /// `ENOENT`, unless it is one of those below: the kernel has no IPVS, or its module `ip_vs` is not loaded; or it was loaded anew, and the
+    /// family has another number.
     #[error("the kernel has no family IPVS: expected the module ip_vs to be loaded")]
     NoFamily,
     /// `EEXIST`: it is there already, with whatever content.
@@ -97,12 +98,12 @@ impl CommandError {
         };
         match (errno, command) {
             (EPERM, _) => Self::NotPermitted,
-            (ENOENT, Command::ResolveFamily) => Self::NoFamily,
             (ENOENT, Command::AddVirtual(server) | Command::EditVirtual(server)) => {
                 unknown_scheduler(server)
             }
             (ENOENT, Command::EditReal(key, server)) => Self::NoReal(*key, server.key),
             (ENOENT, Command::DeleteReal(key, server)) => Self::NoReal(*key, *server),
+            (ENOENT, _) => Self::NoFamily,
             (ESRCH, Command::StopDaemon(role)) => Self::NoDaemon(*role),
             (EEXIST, Command::AddVirtual(server)) => Self::VirtualExists(server.key()),
             (EEXIST, Command::AddReal(key, server)) => Self::RealExists(*key, server.key),

@@ -311,11 +311,11 @@ impl<'a> Parsed<'a> {
         Ok(self.number(name)?.map(u16::from_be_bytes))
     }
 
-    /// Text that ends with a zero, `max` bytes of it at most.
-    fn text(&self, name: Name, max: usize) -> Result<Option<&'a str>, DecodeError> {
-        let invalid = invalid(name, "a short text that ends with a zero byte");
+    /// Text that ends with a zero; what is behind that does not matter.
+    fn text(&self, name: Name) -> Result<Option<&'a str>, DecodeError> {
+        let invalid = invalid(name, "a text that ends with a zero byte");
         let Some(value) = self.find(name) else { return Ok(None) };
-        let end = value.iter().take(max + 1).position(|&byte| byte == 0).ok_or(invalid)?;
+        let end = value.iter().position(|&byte| byte == 0).ok_or(invalid)?;
         core::str::from_utf8(&value[..end]).map(Some).map_err(|_| invalid)
     }
 

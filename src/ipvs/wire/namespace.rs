@@ -37,7 +37,7 @@ pub(in crate::ipvs) fn put_family(to: &mut Attributes, id: u16) {
 }
 
 pub(in crate::ipvs) fn check_family_name(from: &Parsed<'_>) -> Result<(), DecodeError> {
-    match required(FAMILY_NAME, from.text(FAMILY_NAME, 15)?)? {
+    match required(FAMILY_NAME, from.text(FAMILY_NAME)?)? {
         FAMILY => Ok(()),
         _ => Err(invalid(FAMILY_NAME, "the family IPVS")),
     }
@@ -120,7 +120,7 @@ pub(in crate::ipvs) fn role(from: &Parsed<'_>) -> Result<DaemonRole, DecodeError
 
 pub(in crate::ipvs) fn daemon(from: &Parsed<'_>) -> Result<Daemon, DecodeError> {
     let role = role(from)?;
-    let interface = required(MCAST_IFN, from.text(MCAST_IFN, 15)?)?;
+    let interface = required(MCAST_IFN, from.text(MCAST_IFN)?)?;
     let interface =
         interface.parse().map_err(|_| invalid(MCAST_IFN, "the name of an interface"))?;
     let sync_id = required(SYNC_ID, from.u32(SYNC_ID)?)?;

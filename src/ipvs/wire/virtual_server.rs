@@ -5,8 +5,7 @@ use core::num::NonZeroU32;
 
 use super::{Attributes, DecodeError, Name, Parsed, invalid, required, stats};
 use crate::ipvs::{
-    EngineName, ListedVirtual, Netmask, Persistence, SchedulerFlags, SchedulerName, Seconds,
-    VirtualKey, VirtualServer,
+    ListedVirtual, Netmask, Persistence, SchedulerFlags, Seconds, VirtualKey, VirtualServer,
 };
 use crate::net::{IpFamily, Protocol};
 
@@ -122,7 +121,7 @@ pub(in crate::ipvs) fn virtual_server(
     edit: bool,
 ) -> Result<VirtualServer, DecodeError> {
     let key = virtual_key(from)?;
-    let scheduler = required(SCHED_NAME, from.text(SCHED_NAME, SchedulerName::MAX_LEN)?)?;
+    let scheduler = required(SCHED_NAME, from.text(SCHED_NAME)?)?;
     let scheduler =
         scheduler.parse().map_err(|_| invalid(SCHED_NAME, "the name of a scheduler"))?;
     let flags: [u8; 8] = required(FLAGS, from.number(FLAGS)?)?;
@@ -141,7 +140,7 @@ pub(in crate::ipvs) fn virtual_server(
             Netmask::v6(prefix_len).map_err(|_| invalid(NETMASK, "a prefix length of 1 to 128"))?
         }
     };
-    let engine = from.text(PE_NAME, EngineName::MAX_LEN)?.filter(|name| !name.is_empty());
+    let engine = from.text(PE_NAME)?.filter(|name| !name.is_empty());
     let engine = engine
         .map(str::parse)
         .transpose()

@@ -4,6 +4,8 @@ use svcplane::ipvs::{Command, CommandError, Exchange, ExchangeError, Request};
 
 use super::recordings::ipvsadm;
 
+const NO_FAMILY: &str = "the kernel has no family IPVS: expected the module ip_vs to be loaded";
+
 /// Source: `tests/data/netlink`, and for the rest `ip_vs_ctl.c` and `genetlink.c` of Linux 6.1.
 const TABLE: &[(&str, i32, &str)] = &[
     ("-A -t 10.0.0.1:80 -s rr", 17, "there is a virtual server -t 10.0.0.1:80 already"),
@@ -44,7 +46,9 @@ const TABLE: &[(&str, i32, &str)] = &[
     ("-C", 1, "not permitted: expected the capability CAP_NET_ADMIN"),
     ("-C", 12, "the kernel answers with the error number 12"),
     ("-C", 3, "the kernel answers with the error number 3"),
-    ("-L -n", 2, "the kernel answers with the error number 2"),
+    ("-L -n", 2, NO_FAMILY),
+    ("-D -t 10.0.0.1:80", 2, NO_FAMILY),
+    ("-a -t 10.0.0.1:80 -r 10.1.0.1 -m", 2, NO_FAMILY),
 ];
 
 #[test]
@@ -58,10 +62,7 @@ fn an_error_number_means_what_the_command_says() {
         assert_eq!(error.to_string(), expected, "{line}: {errno}");
     }
     let family = CommandError::new(&Command::ResolveFamily, 2);
-    assert_eq!(
-        family.to_string(),
-        "the kernel has no family IPVS: expected the module ip_vs to be loaded"
-    );
+    assert_eq!(family.to_string(), NO_FAMILY);
 }
 
 #[test]

@@ -63,8 +63,9 @@ fn what_answers_another_request_is_passed_over() {
         stale.refuse(3),
         own(4, 0, SEQUENCE - 1, &[]),
         own(3, 0x10, 0, &[0; 4]),
-        // Netlink's message that says nothing.
+        // Netlink's message that says nothing; the next one begins at the next fourth byte.
         own(1, 0, SEQUENCE, &[]),
+        [&own(1, 0, SEQUENCE, &[7]), &[0; 3][..], &own(1, 0, SEQUENCE, &[7])].concat(),
     ] {
         assert_eq!(exchange.receive(&other), Ok(vec![]));
         assert!(!exchange.is_over());

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use svcplane::ipvs::{
-    Command, Exchange, Forwarding, Netmask, Reply, Request, Seconds, Thresholds, VirtualKey,
-    VirtualServer, Weight,
+    Command, Exchange, Forwarding, ListedReal, Netmask, RealServer, Reply, Request, Seconds,
+    Thresholds, Tunnel, VirtualKey, VirtualServer, Weight,
 };
 use svcplane::net::IpFamily;
 
@@ -94,6 +94,19 @@ fn otherwise(message: &[u8], nests: &[u16], seed: u64) -> Vec<u8> {
     message
 }
 
+/// A message with attributes in its only nest of a number changed.
+fn edited(message: &[u8], nest: u16, edit: impl FnOnce(&mut Vec<Attribute>)) -> Vec<u8> {
+    let (header, attributes) = message.split_at(20);
+    let mut attributes = split(attributes);
+    let nest = attributes.iter_mut().find(|a| a.kind & !NESTED == nest).expect("the nest");
+    nest.nested = split(&nest.value);
+    edit(&mut nest.nested);
+    let mut message = [header, &join(&attributes)].concat();
+    let length = u32::try_from(message.len()).expect("short");
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message
+}
+
 /// The messages in an answer, one by one.
 fn messages(mut answer: &[u8]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
@@ -166,14 +179,9 @@ proptest! {
         let command = Command::FindVirtual(server.key());
         let answer = Request::new(command, 28, 1).answer(&[Reply::Virtual(listed)]);
         let [answer, end] = &messages(&answer)[..] else { panic!("a reply and its end") };
-        let (header, attributes) = answer.split_at(20);
-        let mut attributes = split(attributes);
-        let mut nested = split(&attributes[0].value);
-        prop_assert_eq!(nested.pop().map(|wide| wide.kind), Some(12));
-        attributes[0].nested = nested;
-        let mut narrow = [header, &join(&attributes)].concat();
-        let length = u32::try_from(narrow.len()).unwrap();
-        narrow[..4].copy_from_slice(&length.to_ne_bytes());
+        let narrow = edited(answer, 1, |attributes| {
+            assert_eq!(attributes.pop().map(|wide| wide.kind), Some(12));
+        });
         let received = Exchange::new(command, 28, 1).receive(&[&narrow[..], end].concat());
         prop_assert_eq!(received, Ok(vec![Reply::Virtual(listed)]));
     }
@@ -224,6 +232,74 @@ proptest! {
         if reals[0].key != reals[1].key {
             prop_assert_eq!(reals[0].cmp(&reals[1]), reals[0].key.cmp(&reals[1].key));
         }
+    }
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Attribute {
+    Attribute { kind, value: value.to_vec(), nested: vec![] }
+}
+
+/// What the kernel takes in more than one form, by the policies and readers in `ip_vs_ctl.c` of Linux 6.1.
+#[test]
+fn forms_of_one_meaning() {
+    let key = VirtualKey::tcp("[2001:db8::1]:80".parse().unwrap());
+    let server = VirtualServer::new(key, "rr".parse().unwrap());
+    let real = RealServer::new("[2001:db8::2]:80".parse().unwrap(), Forwarding::Masquerade);
+    let mut tunnel = real;
+    tunnel.forwarding = Forwarding::Tunnel(Tunnel::Ipip);
+    let read = |message: Vec<u8>| Request::decode(&message).map(|request| request.command);
+
+    let command = Command::AddVirtual(server);
+    let message = command.encode(28, 1);
+    // No persistence engine, and text behind the end of a text.
+    let same = edited(&message, 1, |attributes| attributes.push(attribute(11, &[0])));
+    assert_eq!(read(same), Ok(command));
+    let same = edited(&message, 1, |attributes| attributes.push(attribute(6, b"rr\0lc\0")));
+    assert_eq!(read(same), Ok(command));
+    for wrong in [&b"rr"[..], b"", b"\0", b"sixteen-letters-\0"] {
+        let wrong = edited(&message, 1, |attributes| attributes.push(attribute(6, wrong)));
+        assert!(read(wrong).is_err());
+    }
+
+    // The family is the virtual server's unless it is said, and only three bits of how packets get there count.
+    let command = Command::AddReal(key, real);
+    let silent = |attributes: &mut Vec<Attribute>| attributes.retain(|a| a.kind != 11);
+    assert_eq!(read(edited(&command.encode(28, 1), 2, silent)), Ok(command));
+    let high = |attributes: &mut Vec<Attribute>| attributes.push(attribute(3, &[10, 0, 0, 0]));
+    let command = Command::AddReal(key, tunnel);
+    assert_eq!(read(edited(&command.encode(28, 1), 2, high)), Ok(command));
+    // Before tunnels had types all were IP in IP.
+    let old = |attributes: &mut Vec<Attribute>| attributes.retain(|a| a.kind < 13);
+    assert_eq!(read(edited(&command.encode(28, 1), 2, old)), Ok(command));
+    // GUE needs a port.
+    let gue = |attributes: &mut Vec<Attribute>| attributes.push(attribute(13, &[1]));
+    assert!(read(edited(&command.encode(28, 1), 2, gue)).is_err());
+
+    let asked = Command::ListReal(key);
+    let answer = Request::new(asked, 28, 1).answer(&[Reply::Real(ListedReal::new(real))]);
+    let [answer, end] = &messages(&answer)[..] else { panic!("a reply and its end") };
+    let received =
+        Exchange::new(asked, 28, 1).receive(&[&edited(answer, 2, silent)[..], end].concat());
+    assert_eq!(received, Ok(vec![Reply::Real(ListedReal::new(real))]));
+}
+
+/// An edit states everything: what a mask leaves as it was cannot be said.
+#[test]
+fn an_edit_needs_the_whole_mask() {
+    let key = VirtualKey::udp("10.0.0.1:53".parse().unwrap());
+    let mut server = VirtualServer::new(key, "rr".parse().unwrap());
+    server.one_packet = true;
+    let masked = |command: Command, mask: u32| {
+        let flags = [u32::MAX.to_ne_bytes(), mask.to_ne_bytes()].concat();
+        let message = command.encode(28, 1);
+        let message = edited(&message, 1, |attributes| attributes.push(attribute(7, &flags)));
+        Request::decode(&message).map(|request| request.command)
+    };
+    assert_eq!(masked(Command::AddVirtual(server), 0x04), Ok(Command::AddVirtual(server)));
+    assert!(masked(Command::EditVirtual(server), 0x04).is_err());
+    for bit in 0..32 {
+        let needed = 0x3d_u32 >> bit & 1 == 1;
+        assert_eq!(masked(Command::EditVirtual(server), !(1 << bit)).is_err(), needed, "{bit}");
     }
 }
 
