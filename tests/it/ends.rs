@@ -1,4 +1,5 @@
-//! What becomes of packets, whatever carries a plan out: what interpreters of compiled rules say and what is compared with it.
+//! What becomes of packets, whatever carries a plan out: what interpreters of compiled rules say and what is compared
+//! with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -65,8 +66,8 @@ pub(crate) fn words(ends: &BTreeSet<End>) -> String {
     texts.join(" ") + if all { ", masqueraded" } else { "" }
 }
 
-/// What becomes of a packet, as the plan says. Whether a client that is sent back to itself is on this node for its masquerading is told
-/// by the address alone.
+/// What becomes of a packet, as the plan says. Whether a client that is sent back to itself is on this node for its
+/// masquerading is told by the address alone.
 pub(crate) fn planned(
     plan: &Plan,
     packet: &Packet,
@@ -119,7 +120,8 @@ pub(crate) fn cluster(mode: Mode) -> impl Strategy<Value = Cluster> {
     })
 }
 
-/// Whether a packet may be translated to where it is going anyway: to the kernel it is then not translated, and may still be refused.
+/// Whether a packet may be translated to where it is going anyway: to the kernel it is then not translated, and may
+/// still be refused.
 pub(crate) fn may_stay(plan: &Plan, packet: &Packet) -> bool {
     let to = packet.destination;
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());

@@ -1,5 +1,5 @@
-//! Input for iptables-restore, carried out by an interpreter that knows nothing of the compiler: what becomes of packets is what the
-//! plan says, whatever the way from plan to plan.
+//! Input for iptables-restore, carried out by an interpreter that knows nothing of the compiler: what becomes of
+//! packets is what the plan says, whatever the way from plan to plan.
 
 mod chances;
 mod deltas;
@@ -59,8 +59,8 @@ impl Loaded {
     }
 }
 
-/// What becomes of a packet, as the plan says; but loopback addresses are closed to others while they have node ports, and an endpoint
-/// that is sent back to itself is masqueraded wherever it is.
+/// What becomes of a packet, as the plan says; but loopback addresses are closed to others while they have node ports,
+/// and an endpoint that is sent back to itself is masqueraded wherever it is.
 fn planned(plan: &Plan, packet: &Packet) -> BTreeSet<End> {
     let ends = ends::planned(plan, packet, |_| true);
     let is_loopback = |ip: IpAddr| ip.is_ipv4() && ip.is_loopback();

@@ -1,4 +1,5 @@
-//! The way from plan to plan: deltas end where a full input does, and are never refused; what an earlier run left is put in order.
+//! The way from plan to plan: deltas end where a full input does, and are never refused; what an earlier run left is
+//! put in order.
 
 use proptest::prelude::*;
 use svcplane::iptables::{self, Config};
@@ -66,7 +67,7 @@ impl Followed<'_> {
         let failed =
             |error: String| TestCaseError::fail(format!("{error}\n{input}\nafter\n{saved}"));
         instead.apply(&input).map_err(failed)?;
-        prop_assert_eq!(&instead.tables, &whole.tables);
+        prop_assert_eq!(&instead.by_name, &whole.by_name);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
-//! The same input through the tools of both variants into a real kernel, if they are there and this process may have a network namespace of its own: what
-//! they take and refuse the interpreter takes and refuses, and what is there in the end is what the interpreter has.
+//! The same input through the tools of both variants into a real kernel, if they are there and this process may have a
+//! network namespace of its own: what they take and refuse the interpreter takes and refuses, and what is there in the
+//! end is what the interpreter has.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -143,7 +144,8 @@ const TAKEN: &[&str] = &[
     ":A - [0:0]|-A A -m recent --name A --rcheck --seconds 86400 --reap -j RETURN",
     ":A - [0:0]|-A A -d 10.0.0.0/8 -p tcp -j RETURN|-A A -p udp -m udp --dport 16:31 -j RETURN",
     ":A - [0:0]|-A A -p tcp -j DNAT --to-destination 10.0.0.1:80 -m tcp --dport 1:1|-A OUTPUT -j A",
-    ":A - [0:0]|-A A -m statistic --mode random --probability 0.0000000000|-A A -j MARK --set-xmark 0x1/0xf",
+    ":A - [0:0]|-A A -m statistic --mode random --probability 0.0000000000",
+    ":A - [0:0]|-A A -j MARK --set-xmark 0x1/0xf|-A A -j MARK --or-mark 0x1",
 ];
 const REFUSED: &[&str] = &[
     ":A - [0:0]|:B - [0:0]|-A A -j B|-X B",

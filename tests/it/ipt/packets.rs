@@ -36,7 +36,8 @@ fn scenarios_have_the_expected_ends() {
     assert!(compared >= least && forwarded >= least / 2, "{compared}, {forwarded} forwarded");
 }
 
-/// What belongs to a connection is let through, what belongs to none is not, and whoever is masqueraded is let through by its mark.
+/// What belongs to a connection is let through, what belongs to none is not, and whoever is masqueraded is let through
+/// by its mark.
 #[test]
 fn what_is_forwarded_is_told_by_its_state() {
     let mut node = LocalNode::new("here".parse().expect("a name"));

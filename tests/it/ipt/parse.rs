@@ -1,8 +1,8 @@
-//! The lines of input for `iptables-restore`, with nothing left over. Whatever is not known here is an error, and so is what the tools would
-//! take and nobody should write.
+//! The lines of input for `iptables-restore`, with nothing left over. Whatever is not known here is an error, and so is
+//! what the tools would take and nobody should write.
 //!
-//! Source: iptables-restore(8), iptables(8), iptables-extensions(8); the limits are those of iptables 1.8 and Linux' `x_tables.h`,
-//! `xt_recent.h` and `xt_comment.h`.
+//! Source: iptables-restore(8), iptables(8), iptables-extensions(8); the limits are those of iptables 1.8 and Linux'
+//! `x_tables.h`, `xt_recent.h` and `xt_comment.h`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -90,20 +90,18 @@ struct Word {
     quoted: bool,
 }
 
-/// Words with one blank between them. Nothing in them has a meaning to a shell or to the tools, but for the quotes around one.
+/// Words with one blank between them. Nothing in them has a meaning to a shell or to the tools, but for the quotes
+/// around one.
 fn words(line: &str) -> Parsed<Vec<Word>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
-        let (text, quoted, after) = match rest.strip_prefix('"') {
-            Some(inner) => {
-                let (text, after) = inner.split_once('"').ok_or("a quote without an end")?;
-                (text, true, after)
-            }
-            None => {
-                let end = rest.find(' ').unwrap_or(rest.len());
-                (&rest[..end], false, &rest[end..])
-            }
+        let (text, quoted, after) = if let Some(inner) = rest.strip_prefix('"') {
+            let (text, after) = inner.split_once('"').ok_or("a quote without an end")?;
+            (text, true, after)
+        } else {
+            let end = rest.find(' ').unwrap_or(rest.len());
+            (&rest[..end], false, &rest[end..])
         };
         let signs = if quoted { " .-/:;" } else { ".-/:,[]!+_@" };
         let legal = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
@@ -167,7 +165,7 @@ impl Parser<'_> {
         let mut option = self.next()?.to_owned();
         self.not = option == "!";
         if self.not {
-            option = self.next()?.to_owned();
+            self.next()?.clone_into(&mut option);
             if !["-s", "-d", "-i", "--mark", "--ctstate"].contains(&&*option) {
                 return Err(format!("the opposite of {option}"));
             }
@@ -409,7 +407,7 @@ fn masked(text: &str) -> Parsed<Masked> {
 
 /// As the tools round it to what the kernel takes.
 fn chance(text: &str) -> Parsed<u32> {
-    let digits = text.strip_prefix("0.").or(text.strip_prefix("1.")).unwrap_or_default();
+    let digits = text.split_once('.').map(|(_, digits)| digits).unwrap_or_default();
     let part: f64 = text.parse().map_err(|_| "expected a probability")?;
     if digits.len() != 10 || !(0.0..=1.0).contains(&part) {
         return Err(format!("{text:?} for a probability"));

@@ -1,5 +1,5 @@
-//! Clients that keep to their endpoints, as kube-proxy's rules have it: each endpoint has a list of its clients, asked in the endpoints' order
-//! before any is drawn; each connection puts the client into the list of where it goes.
+//! Clients that keep to their endpoints, as kube-proxy's rules have it: each endpoint has a list of its clients, asked
+//! in the endpoints' order before any is drawn; each connection puts the client into the list of where it goes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -19,8 +19,8 @@ fn node() -> LocalNode {
     node
 }
 
-/// One of many: every fourth has a node port and an address elsewhere, every eighth no endpoints. Their cluster IPs are one after the
-/// other, or anywhere in 10.96.0.0/12.
+/// One of many: every fourth has a node port and an address elsewhere, every eighth no endpoints. Their cluster IPs are
+/// one after the other, or anywhere in 10.96.0.0/12.
 fn served(n: u32, spread: bool, endpoints: u8) -> (Service, EndpointSet) {
     let mut service = Service::new(format!("ns/s{n}").parse().expect("a name"));
     let at = if spread { n.wrapping_mul(0x9e37_79b1) >> 12 } else { n };
@@ -57,8 +57,8 @@ fn many(count: u32, spread: bool) -> Vec<(Service, EndpointSet)> {
 
 const MANY: u32 = 5_000;
 
-/// The tree has at most 16 rules on each of the levels that the number of Services asks for, and as many in a leaf; the rest is the same for
-/// all, and drawing an endpoint.
+/// The tree has at most 16 rules on each of the levels that the number of Services asks for, and as many in a leaf; the
+/// rest is the same for all, and drawing an endpoint.
 #[test]
 fn packets_are_compared_with_few_rules() {
     let host = Host::new(&node());
@@ -84,7 +84,7 @@ fn packets_are_compared_with_few_rules() {
             for port in plan.ports().step_by(step) {
                 let has_endpoints = Some(!port.cluster.backends.is_empty());
                 for frontend in &port.frontends {
-                    let at = frontend.ip.unwrap_or([192, 168, 0, 2].into());
+                    let at = frontend.ip.unwrap_or_else(|| ip(0xc0a8_0002));
                     compare(SocketAddr::new(at, frontend.port), has_endpoints);
                 }
             }

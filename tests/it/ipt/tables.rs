@@ -1,7 +1,8 @@
-//! What the kernel makes of input: the tables `nat` and `filter`, each committed at once, and the lists of the match `recent`.
+//! What the kernel makes of input: the tables `nat` and `filter`, each committed at once, and the lists of the match
+//! `recent`.
 //!
-//! Source: `iptables-restore.c` (with `--noflush`), Linux' `ip_tables.c` (`mark_source_chains`), `xt_recent.c`, and where targets may be from
-//! `xt_nat.c`, `xt_MASQUERADE.c` and `ipt_REJECT.c`.
+//! Source: `iptables-restore.c` (with `--noflush`), Linux' `ip_tables.c` (`mark_source_chains`), `xt_recent.c`, and
+//! where targets may be from `xt_nat.c`, `xt_MASQUERADE.c` and `ipt_REJECT.c`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,8 +17,8 @@ use super::rule::{Rule, Target};
 #[derive(Clone, Debug)]
 pub(super) struct Tables {
     pub(super) family: IpFamily,
-    /// By name, each with its chains.
-    pub(super) tables: BTreeMap<&'static str, Chains>,
+    /// The tables, each with its chains.
+    pub(super) by_name: BTreeMap<&'static str, Chains>,
     /// The clients of each list with the time of the last connection, the latest last.
     pub(super) recent: BTreeMap<String, Vec<(IpAddr, u64)>>,
 }
@@ -44,7 +45,7 @@ impl Tables {
         let tables = BUILT_IN.map(|(table, chains)| {
             (table, chains.iter().map(|chain| ((*chain).to_owned(), Vec::new())).collect())
         });
-        Self { family, tables: tables.into(), recent: BTreeMap::new() }
+        Self { family, by_name: tables.into(), recent: BTreeMap::new() }
     }
 
     /// What `iptables-restore --noflush` does. Of what fails, tables that were committed before stay.
@@ -64,13 +65,13 @@ impl Tables {
     fn take(&mut self, open: Option<Open>, line: Line) -> Result<Option<Open>, String> {
         match (line, open) {
             (Line::Table(name), None) => {
-                let table = self.tables.iter().find(|(known, _)| **known == name);
+                let table = self.by_name.iter().find(|(known, _)| **known == name);
                 let (known, chains) = table.ok_or("no such table")?;
                 Ok(Some((known, chains.clone())))
             }
             (Line::Commit, Some((name, chains))) => {
                 check(name, &chains)?;
-                self.tables.insert(name, chains);
+                self.by_name.insert(name, chains);
                 self.forget();
                 Ok(None)
             }
@@ -87,19 +88,19 @@ impl Tables {
     pub(super) fn ensure(&mut self, jump: &Jump) -> Done {
         let rule = arguments(&jump.rule, self.family)?;
         let name = jump.table;
-        let mut chains = self.tables.get(name).ok_or("no such table")?.clone();
+        let mut chains = self.by_name.get(name).ok_or("no such table")?.clone();
         let rules = chains.get(jump.chain).filter(|_| is_built_in(jump.chain));
         if !rules.ok_or("no built-in chain")?.contains(&rule) {
             carry_out(name, &mut chains, Line::Insert(jump.chain.to_owned(), rule))?;
             check(name, &chains)?;
-            self.tables.insert(name, chains);
+            self.by_name.insert(name, chains);
         }
         Ok(())
     }
 
     /// All chains but the built-in ones.
     pub(super) fn own(&self) -> BTreeMap<(&'static str, &str), &[Rule]> {
-        let all = self.tables.iter().flat_map(|(table, chains)| {
+        let all = self.by_name.iter().flat_map(|(table, chains)| {
             chains.iter().map(|(name, rules)| ((*table, name.as_str()), rules.as_slice()))
         });
         all.filter(|((_, name), _)| !is_built_in(name)).collect()
@@ -108,7 +109,7 @@ impl Tables {
     /// What `iptables-save` prints.
     pub(super) fn saved(&self) -> String {
         let mut text = String::new();
-        for (table, chains) in &self.tables {
+        for (table, chains) in &self.by_name {
             let declared = chains.keys().map(|name| {
                 let policy = if is_built_in(name) { "ACCEPT" } else { "-" };
                 format!(":{name} {policy} [0:0]\n")
@@ -117,7 +118,9 @@ impl Tables {
                 rules.iter().map(move |rule| format!("-A {name}{rule}\n"))
             });
             let lines: String = declared.chain(rules).collect();
-            text += &format!("# Generated\n*{table}\n{lines}COMMIT\n# Completed\n");
+            for part in ["# Generated\n*", table, "\n", &lines, "COMMIT\n# Completed\n"] {
+                text.push_str(part);
+            }
         }
         text
     }
@@ -125,7 +128,7 @@ impl Tables {
     /// The chains that packets come through and in which there are rules, but for the built-in ones.
     pub(super) fn reached(&self) -> BTreeMap<(&'static str, &str), &[Rule]> {
         let mut reached = BTreeMap::new();
-        for (table, chains) in &self.tables {
+        for (table, chains) in &self.by_name {
             let hooks = hooks(chains);
             let used =
                 chains.iter().filter(|(name, rules)| !is_built_in(name) && !rules.is_empty());
@@ -137,7 +140,7 @@ impl Tables {
 
     /// A list goes with the last rule that names it.
     fn forget(&mut self) {
-        let rules = self.tables.values().flat_map(BTreeMap::values).flatten();
+        let rules = self.by_name.values().flat_map(BTreeMap::values).flatten();
         let used: BTreeSet<&str> = rules.filter_map(Rule::list).collect();
         self.recent.retain(|name, _| used.contains(name.as_str()));
     }

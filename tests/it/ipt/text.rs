@@ -42,7 +42,8 @@ proptest! {
     ) {
         let plan = plan(&node, Mode::Iptables, services, slices);
         let empty = Plan::empty(node.clone(), Mode::Iptables);
-        for (mut config, family) in configs().into_iter().flat_map(|c| FAMILIES.map(|f| (c.clone(), f))) {
+        let all = configs().into_iter().flat_map(|c| FAMILIES.map(|f| (c.clone(), f)));
+        for (mut config, family) in all {
             config.prefix = prefix.parse().unwrap_or(config.prefix);
             let mut tables = Tables::new(family);
             let there = Plan::diff(&empty, &plan);
@@ -61,7 +62,7 @@ proptest! {
             }
             let input = iptables::remove(&config, &tables.saved());
             is_well_formed(&mut tables, &input, &config.prefix)?;
-            prop_assert_eq!(&tables.tables, &Tables::new(family).tables);
+            prop_assert_eq!(&tables.by_name, &Tables::new(family).by_name);
         }
     }
 

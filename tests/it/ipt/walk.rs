@@ -1,8 +1,8 @@
 //! What becomes of packets: the packet flow of Linux' netfilter, all branches of what is drawn.
 //!
-//! What the node sends to itself passes the output hooks and, on the loopback device, those of what comes in, but is not translated a
-//! second time. Whatever is for the node itself is walked through postrouting all the same, where the kernel takes it no more: what is asked for
-//! there is what counts.
+//! What the node sends to itself passes the output hooks and, on the loopback device, those of what comes in, but is
+//! not translated a second time. Whatever is for the node itself is walked through postrouting all the same, where the
+//! kernel takes it no more: what is asked for there is what counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -185,7 +185,7 @@ impl Walk<'_> {
         let mut accepted = false;
         for (table, hook) in hooks {
             if (*table, *hook) == ("filter", "INPUT") && own {
-                self.interface = "lo".to_owned();
+                "lo".clone_into(&mut self.interface);
             }
             match self.hook(table, hook) {
                 Step::Refuse(end) => return Some(end),
@@ -206,7 +206,7 @@ impl Walk<'_> {
 
     fn chain(&mut self, table: &'static str, name: &str) -> Step {
         let tables = self.tables;
-        for rule in &tables.tables[table][name] {
+        for rule in &tables.by_name[table][name] {
             self.compared += 1;
             if !self.matches(rule) {
                 continue;
