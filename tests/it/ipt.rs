@@ -11,6 +11,7 @@ mod rule;
 mod sizes;
 mod tables;
 mod text;
+mod trees;
 mod walk;
 
 use std::collections::BTreeSet;

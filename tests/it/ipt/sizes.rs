@@ -98,8 +98,12 @@ fn packets_are_compared_with_few_rules() {
                 );
             }
             let mean = all / count;
+            println!(
+                "{:?}, spread {spread}: {most} rules at most, {mean} on average",
+                config.layout
+            );
             match config.layout {
-                Layout::Tree => assert!(most <= 90 && mean <= 45, "{most} at most, {mean}"),
+                Layout::Tree => assert!(most <= 80 && mean <= 45, "{most} at most, {mean}"),
                 _ => assert!(most > 5_000 && mean > 1_000, "{most} at most, {mean}"),
             }
         }
@@ -144,7 +148,8 @@ fn a_service_comes_and_goes_in_as_few_lines_however_many_there_are() {
     };
     for spread in [false, true] {
         let [few, many] = [100, MANY].map(|count| longest(count, spread, Layout::Tree));
-        assert!(few <= 120 && many <= 120, "{few} of 100, {many} of {MANY}");
+        println!("spread {spread}: {few} lines at most of 100 Services, {many} of {MANY}");
+        assert!(few <= 64 && many <= 64, "{few} of 100, {many} of {MANY}");
     }
     // Of the first Services that there are, one more or less writes all of them anew.
     assert!(longest(500, false, Layout::Linear) > 500);
