@@ -1,7 +1,7 @@
 //! Prints the rules that carry out what a node does with the Services of manifests.
 //!
 //! ```text
-//! cargo run --release --features iptables,nftables --example rules -- --to nftables examples/manifests
+//! cargo run --release --features ipvs,nftables --example rules -- --to nftables examples/manifests
 //! ```
 //!
 //! Services get their addresses, node ports and endpoints as in the proxy example; those of a live cluster have them.
@@ -22,9 +22,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use svcplane::iptables;
+use svcplane::ipvs::{self, Sets};
 use svcplane::net::IpFamily;
 use svcplane::nftables;
-use svcplane::plan::Mode;
+use svcplane::plan::{Mode, Plan};
 
 use cluster::{Cluster, Setup};
 use manifests::Sources;
@@ -38,6 +39,12 @@ struct Args {
     /// How they are laid out: flat or chains for nftables, tree or linear for iptables [default: flat, tree]
     #[arg(long)]
     layout: Option<Shape>,
+    /// For ipvs: what goes with the virtual servers, too, as comments: addresses, sets for ipset, rules for iptables-restore
+    #[arg(long)]
+    all: bool,
+    /// For ipvs: the netlink messages, in hexadecimal digits, with 0 for the family's number
+    #[arg(long)]
+    hex: bool,
     #[command(flatten)]
     setup: Setup,
 }
@@ -50,6 +57,8 @@ enum Target {
     Iptables,
     /// For `ip6tables-restore --noflush`
     Ip6tables,
+    /// For `ipvsadm -R`
+    Ipvs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,6 +94,7 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
     let mode = match args.to {
         Target::Nftables => Mode::Nftables,
         Target::Iptables | Target::Ip6tables => Mode::Iptables,
+        Target::Ipvs => Mode::Ipvs,
     };
     let cluster = Cluster::new(sources.read()?, &args.setup, mode, None)?;
     for warning in &cluster.warnings {
@@ -101,6 +111,7 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
             };
             return Ok(nftables::compile(plan, &config));
         }
+        Target::Ipvs => return Ok(for_ipvs(plan, args)),
         Target::Iptables => IpFamily::V4,
         Target::Ip6tables => IpFamily::V6,
     };
@@ -111,4 +122,33 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
         Some(_) => return Err(vec!["expected the layout tree or linear".to_owned()]),
     };
     Ok(iptables::replace(plan, family, &config, ""))
+}
+
+fn for_ipvs(plan: &Plan, args: &Args) -> String {
+    let config = ipvs::Config::default();
+    let desired = ipvs::compile(plan, &config);
+    let mut text = String::new();
+    for (command, sequence) in desired.commands().into_iter().zip(1..) {
+        if args.hex {
+            let exchange = ipvs::Exchange::new(command, 0, sequence);
+            text.extend(exchange.request().iter().map(|byte| format!("{byte:02x}")));
+            text.push('\n');
+        } else {
+            text += &format!("{command}\n");
+        }
+    }
+    if args.all {
+        let mut comment = |what: &str, lines: &str| {
+            text += &format!("# {what}:\n");
+            text.extend(lines.lines().map(|line| format!("# {line}\n")));
+        };
+        let addresses: Vec<String> = desired.addresses().map(|ip| ip.to_string()).collect();
+        comment("addresses of an interface of their own", &addresses.join("\n"));
+        for (family, tool) in [(IpFamily::V4, "iptables"), (IpFamily::V6, "ip6tables")] {
+            comment("ipset restore", &Sets::new(plan, family).ipset(&config.prefix));
+            let rules = iptables::beside_ipvs(plan, family, &iptables::Config::default(), "");
+            comment(&format!("{tool}-restore --noflush"), &rules);
+        }
+    }
+    text
 }

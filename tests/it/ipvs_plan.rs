@@ -158,7 +158,7 @@ proptest! {
                 reals.iter().any(|real| !wanted.reals.contains_key(&real.server.key))
             });
             prop_assert_eq!(drain.is_idle(), !drains);
-            now = now + Duration::from_secs(60);
+            now += Duration::from_secs(60);
         }
         // When all connections have ended, nothing else is there, and as much as commands from nothing make.
         kernel.call(0);
