@@ -65,6 +65,20 @@ fn an_error_number_means_what_the_command_says() {
     assert_eq!(family.to_string(), NO_FAMILY);
 }
 
+/// Two bits together ask for a list, each alone means something else; and real servers and daemons are answered as lists only.
+#[test]
+fn half_of_what_asks_for_a_list_asks_for_none() {
+    for line in ["-L -n", "-L --daemon"] {
+        let command = ipvsadm::command(line).expect("a command");
+        for (high, list) in [(0, false), (1, false), (2, false), (3, true)] {
+            let mut message = command.encode(28, 1);
+            message[7] = high;
+            let request = Request::decode(&message);
+            assert_eq!(request.is_ok_and(|request| request.command == command), list, "{line}");
+        }
+    }
+}
+
 #[test]
 fn an_error_keeps_its_number() {
     let lines = TABLE.iter().map(|(line, ..)| ipvsadm::command(line).expect("a command"));

@@ -247,33 +247,33 @@ fn forms_of_one_meaning() {
     let real = RealServer::new("[2001:db8::2]:80".parse().unwrap(), Forwarding::Masquerade);
     let mut tunnel = real;
     tunnel.forwarding = Forwarding::Tunnel(Tunnel::Ipip);
-    let decoded = |message: Vec<u8>| Request::decode(&message).map(|request| request.command);
+    let parsed = |message: Vec<u8>| Request::decode(&message).map(|request| request.command);
 
     let command = Command::AddVirtual(server);
     let message = command.encode(28, 1);
     // No persistence engine, and text behind the end of a text.
     let same = edited(&message, 1, |attributes| attributes.push(attribute(11, &[0])));
-    assert_eq!(decoded(same), Ok(command));
+    assert_eq!(parsed(same), Ok(command));
     let same = edited(&message, 1, |attributes| attributes.push(attribute(6, b"rr\0lc\0")));
-    assert_eq!(decoded(same), Ok(command));
+    assert_eq!(parsed(same), Ok(command));
     for wrong in [&b"rr"[..], b"", b"\0", b"sixteen-letters-\0"] {
         let wrong = edited(&message, 1, |attributes| attributes.push(attribute(6, wrong)));
-        assert!(decoded(wrong).is_err());
+        assert!(parsed(wrong).is_err());
     }
 
     // The family is the virtual server's unless it is said, and only three bits of how packets get there count.
     let command = Command::AddReal(key, real);
     let silent = |attributes: &mut Vec<Attribute>| attributes.retain(|a| a.kind != 11);
-    assert_eq!(decoded(edited(&command.encode(28, 1), 2, silent)), Ok(command));
+    assert_eq!(parsed(edited(&command.encode(28, 1), 2, silent)), Ok(command));
     let high = |attributes: &mut Vec<Attribute>| attributes.push(attribute(3, &[10, 0, 0, 0]));
     let command = Command::AddReal(key, tunnel);
-    assert_eq!(decoded(edited(&command.encode(28, 1), 2, high)), Ok(command));
+    assert_eq!(parsed(edited(&command.encode(28, 1), 2, high)), Ok(command));
     // Before tunnels had types all were IP in IP.
     let old = |attributes: &mut Vec<Attribute>| attributes.retain(|a| a.kind < 13);
-    assert_eq!(decoded(edited(&command.encode(28, 1), 2, old)), Ok(command));
+    assert_eq!(parsed(edited(&command.encode(28, 1), 2, old)), Ok(command));
     // GUE needs a port.
     let gue = |attributes: &mut Vec<Attribute>| attributes.push(attribute(13, &[1]));
-    assert!(decoded(edited(&command.encode(28, 1), 2, gue)).is_err());
+    assert!(parsed(edited(&command.encode(28, 1), 2, gue)).is_err());
 
     let asked = Command::ListReal(key);
     let answer = Request::new(asked, 28, 1).answer(&[Reply::Real(ListedReal::new(real))]);
