@@ -1,5 +1,5 @@
 //! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`, `iptables-restore`,
-//! `conntrack`, `nsenter`.
+//! `conntrack`, `ip`, `nsenter`; and without one for [IPVS](Ipvs), over netlink.
 //!
 //! ```no_run
 //! use svcplane::kernel::{Conntrack, Nft};
@@ -24,8 +24,13 @@
 //! Source: kube-proxy, which runs the same tools (but for conntrack, to which it speaks netlink since 1.32).
 
 mod conntrack;
+mod dummy;
 mod iptables;
+mod ipvs;
+mod netlink;
+mod netns;
 mod nft;
+mod parameters;
 mod syncer;
 mod tool;
 
@@ -42,14 +47,18 @@ use std::vec::Vec;
 use thiserror::Error;
 
 use crate::endpoints::{Endpoint, EndpointPort, EndpointSet};
+use crate::ipvs::{CommandError, ExchangeError};
 use crate::name::ObjectName;
 use crate::net::{IpFamily, Protocol};
 use crate::plan::{LocalNode, Mode, Plan};
 use crate::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
 
 pub use conntrack::Conntrack;
+pub use dummy::DummyInterface;
 pub use iptables::{Iptables, IptablesVersion, Variant};
+pub use ipvs::{Ipvs, IpvsError, IpvsFailure, IpvsSupport};
 pub use nft::{Nft, NftVersion};
+pub use parameters::{ParameterChange, Parameters};
 pub use syncer::{Pacing, Rules, Script, Step, Syncer};
 
 /// The name of a network namespace as `ip netns` keeps them, in `/run/netns`: 1 to 255 bytes, no slash and no control character, not `.` or `..`.
@@ -140,6 +149,43 @@ pub enum KernelError {
         /// The oldest that will do.
         needed: String,
     },
+    /// A socket to the kernel cannot be opened.
+    #[error("cannot open a netlink socket: {0}")]
+    Netlink(#[source] io::Error),
+    /// IPVS has refused a command, or has not answered it.
+    #[error("{0}")]
+    Ipvs(Box<IpvsFailure>),
+    /// A network namespace cannot be entered.
+    #[error("cannot enter the network namespace {netns}: {error}")]
+    Netns {
+        /// The namespace.
+        netns: NetnsName,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// A kernel parameter cannot be read or set.
+    #[error("cannot set {path}: {error}")]
+    Parameter {
+        /// Its path.
+        path: String,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl KernelError {
+    /// Why IPVS has refused a command, if it has.
+    pub fn refusal(&self) -> Option<&CommandError> {
+        match self {
+            Self::Ipvs(failure) => match &failure.error {
+                IpvsError::Answer(ExchangeError::Refused(refusal)) => Some(refusal),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// What a tool says about why it did not do what it was asked for.

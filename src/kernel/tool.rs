@@ -133,7 +133,7 @@ fn lines(stdout: impl Read, line: &mut impl FnMut(&str)) -> io::Result<()> {
 }
 
 /// The lines of a script that `nft` names, as in `/dev/stdin:3:1-20: Error: No such file or directory`, or `iptables-restore`, as in
-/// `Error occurred at line: 3` or `iptables-restore: line 3 failed`.
+/// `Error occurred at line: 3` or `iptables-restore: line 3 failed`, or `ip`, as in `Command failed -:3`.
 fn complained_of(stderr: &str, script: &str) -> Vec<(usize, String)> {
     let by_nft = |line: &str| {
         let (place, _) = line.split_once(": Error: ")?;
@@ -148,7 +148,10 @@ fn complained_of(stderr: &str, script: &str) -> Vec<(usize, String)> {
         };
         number.trim().trim_end_matches(':').parse::<usize>().ok()
     };
-    let number = |line: &str| by_nft(line).or_else(|| by_iptables(line)).filter(|&n| n > 0);
+    let by_ip = |line: &str| line.strip_prefix("Command failed -:")?.trim().parse::<usize>().ok();
+    let number = |line: &str| {
+        by_nft(line).or_else(|| by_iptables(line)).or_else(|| by_ip(line)).filter(|&n| n > 0)
+    };
     let mut numbers: Vec<usize> = stderr.lines().filter_map(number).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -182,6 +185,7 @@ mod tests {
             "iptables-restore v1.8.9 (legacy): Couldn't load target `NOPE':No such file or directory\n\nError occurred at line: 2\nTry ...",
             "iptables-restore: line 2 failed",
             "iptables-nft-restore: line 2 failed: No chain/target/match by that name.",
+            "RTNETLINK answers: Cannot assign requested address\nCommand failed -:2",
         ] {
             assert_eq!(complained_of(stderr, script), [(2, "frobnicate".to_owned())], "{stderr}");
         }

@@ -10,7 +10,7 @@ mod iptables;
 #[cfg(feature = "ipvs")]
 mod ipvs_rules;
 mod lab;
-mod netns;
+pub(crate) mod netns;
 mod scenarios;
 mod syncer;
 mod topology;

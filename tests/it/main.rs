@@ -27,6 +27,8 @@ mod ipt;
 mod iptables;
 #[cfg(feature = "serde")]
 mod ipvs;
+#[cfg(all(feature = "kernel", feature = "serde", target_os = "linux"))]
+mod ipvs_kernel;
 #[cfg(feature = "serde")]
 mod ipvs_plan;
 mod k8s;

@@ -50,7 +50,7 @@ fn missing() -> Result<(), String> {
 }
 
 /// Namespaces of processes that are no more.
-fn sweep_dead() {
+pub(crate) fn sweep_dead() {
     let Ok(entries) = fs::read_dir("/run/netns") else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -73,7 +73,8 @@ impl Netns {
         Self::try_new(label).expect("a network namespace")
     }
 
-    fn try_new(label: &str) -> Result<Self, String> {
+    /// A new one, without address or interface but its own loopback, which is down.
+    pub(crate) fn try_new(label: &str) -> Result<Self, String> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{label}", std::process::id());
