@@ -23,10 +23,12 @@
 //!
 //! Source: kube-proxy, which runs the same tools (but for conntrack, to which it speaks netlink since 1.32).
 
+mod choose;
 mod conntrack;
 mod dummy;
 mod iptables;
 mod ipvs;
+mod ipvs_node;
 mod netlink;
 mod netns;
 mod nft;
@@ -47,16 +49,18 @@ use std::vec::Vec;
 use thiserror::Error;
 
 use crate::endpoints::{Endpoint, EndpointPort, EndpointSet};
-use crate::ipvs::{CommandError, ExchangeError};
+use crate::ipvs::{CommandError, ExchangeError, SchedulerName};
 use crate::name::ObjectName;
 use crate::net::{IpFamily, Protocol};
 use crate::plan::{LocalNode, Mode, Plan};
 use crate::service::{ClusterIps, Ingress, Service, ServiceKind, ServicePort};
 
+pub use choose::{Choice, choose};
 pub use conntrack::Conntrack;
 pub use dummy::DummyInterface;
 pub use iptables::{Iptables, IptablesVersion, Variant};
 pub use ipvs::{Ipvs, IpvsError, IpvsFailure, IpvsSupport};
+pub use ipvs_node::{IpvsNode, IpvsSync};
 pub use nft::{Nft, NftVersion};
 pub use parameters::{ParameterChange, Parameters};
 pub use syncer::{Pacing, Rules, Script, Step, Syncer};
@@ -155,6 +159,12 @@ pub enum KernelError {
     /// IPVS has refused a command, or has not answered it.
     #[error("{0}")]
     Ipvs(Box<IpvsFailure>),
+    /// The kernel's IPVS has no such scheduler.
+    #[error("the kernel's IPVS has no scheduler {0}")]
+    NoScheduler(SchedulerName),
+    /// Nobody said which mode would do.
+    #[error("expected one mode at least to choose from")]
+    NoMode,
     /// A network namespace cannot be entered.
     #[error("cannot enter the network namespace {netns}: {error}")]
     Netns {

@@ -159,6 +159,10 @@ pub struct InterfaceName {
 }
 
 impl InterfaceName {
+    /// `svcp-ipvs0`
+    #[cfg(feature = "ipvs")]
+    pub(crate) const SVCP_IPVS0: Self = Self { bytes: *b"svcp-ipvs0\0\0\0\0\0" };
+
     /// The name.
     pub fn as_str(&self) -> &str {
         let len = self.bytes.iter().position(|&byte| byte == 0).unwrap_or(self.bytes.len());

@@ -8,6 +8,7 @@ use super::{
     Command, Forwarding, ListedReal, RealKey, RealServer, SchedulerFlags, SchedulerName, Seconds,
     VirtualKey, VirtualServer, Weight,
 };
+use crate::net::InterfaceName;
 use crate::plan::{Action, Frontend, NodePortReach, Plan, PortPlan, ServicePlan};
 use crate::rules::Prefix;
 use crate::sched::Algorithm;
@@ -21,6 +22,8 @@ pub struct Config {
     pub scheduler: SchedulerName,
     /// What the names of the sets and tables begin with that go with it. Defaults to `SVCP`.
     pub prefix: Prefix,
+    /// The interface that has the virtual servers' addresses. Defaults to `svcp-ipvs0`.
+    pub interface: InterfaceName,
     /// The bit, 0 to 31, of a packet's mark that says that it is to be masqueraded. Defaults to 14, as in kube-proxy.
     pub masquerade_bit: u8,
 }
@@ -30,6 +33,7 @@ impl Default for Config {
         Self {
             scheduler: SchedulerName::ROUND_ROBIN,
             prefix: Prefix::default(),
+            interface: InterfaceName::SVCP_IPVS0,
             masquerade_bit: 14,
         }
     }

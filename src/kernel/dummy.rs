@@ -25,6 +25,8 @@ use crate::net::{InterfaceName, IpFamily};
 ///
 /// It stays down, which addresses do not mind, so that there is no route but to the addresses themselves, and no link-local address.
 ///
+/// `DIFFERENCE`: IPv6 addresses are deprecated ones, as the kernel calls it: it takes none of them for the source of what it sends elsewhere.
+///
 /// Source: kube-proxy, whose interface is `kube-ipvs0`. Two programs that keep one interface would delete each other's addresses.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -142,11 +144,13 @@ impl DummyInterface {
     fn script(&self, verb: &str, addresses: impl IntoIterator<Item = IpAddr>) -> String {
         let mut script = String::new();
         for address in addresses {
-            let length = match IpFamily::of(address) {
-                IpFamily::V4 => 32,
-                IpFamily::V6 => 128,
+            // Of IPv6, the kernel would take one for the source of what it sends elsewhere, masqueraded packets among it.
+            let (length, more) = match IpFamily::of(address) {
+                IpFamily::V4 => (32, ""),
+                IpFamily::V6 if verb == "replace" => (128, " preferred_lft 0"),
+                IpFamily::V6 => (128, ""),
             };
-            let _ = writeln!(script, "address {verb} {address}/{length} dev {}", self.name);
+            let _ = writeln!(script, "address {verb} {address}/{length} dev {}{more}", self.name);
         }
         script
     }

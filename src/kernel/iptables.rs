@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
+use super::netns::inside;
 use super::tool::Tool;
 use super::{KernelError, NetnsName};
 use crate::iptables::{self, Config};
@@ -85,12 +86,12 @@ impl Iptables {
     }
 
     /// The variant that is in use in a network namespace, by what kubelet has left as a hint (a chain `KUBE-IPTABLES-HINT` or
-    /// `KUBE-KUBELET-CANARY` in the table `mangle`), or else that with more rules, or else that which `iptables` is. A family whose tables cannot be read
-    /// is left out.
+    /// `KUBE-KUBELET-CANARY` in the table `mangle`), or else that with more rules, or else that which `iptables` is, or else one that works. A family
+    /// in which a chain cannot be made (and deleted again) is left out.
     ///
     /// # Errors
     ///
-    /// If no variant can be run, or the tables of neither family be read.
+    /// If no variant can be run, or works in either family.
     ///
     /// Source: `iptables-wrappers` of Kubernetes' SIG Network.
     pub fn detect(netns: Option<&NetnsName>) -> Result<Self, KernelError> {
@@ -120,14 +121,15 @@ impl Iptables {
         let mut failure = None;
         for variant in variants {
             let mut tools = Self { netns: netns.cloned(), ..Self::new(variant) };
-            let families = core::mem::take(&mut tools.families);
-            for family in families {
-                match tools.save(family, |_| ()) {
-                    Ok(()) => tools.families.push(family),
+            let mut works = Vec::new();
+            for family in [IpFamily::V4, IpFamily::V6] {
+                match tools.apply(family, PROBE) {
+                    Ok(()) => works.push(family),
                     Err(error) => _ = failure.get_or_insert(error),
                 }
             }
-            if !tools.families.is_empty() {
+            if !works.is_empty() {
+                tools.families = works;
                 return Ok(tools);
             }
         }
@@ -184,6 +186,16 @@ impl Iptables {
             self.route_localnet()?;
         }
         self.settle(config, |family, saved| iptables::replace(plan, family, config, saved))
+    }
+
+    /// Puts the rules that go with IPVS in the place of whatever is there under the configuration's prefix, [`iptables::beside_ipvs`]. How many bytes
+    /// of input that took. The sets that they go by have to be there.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub fn beside_ipvs(&self, plan: &Plan, config: &Config) -> Result<usize, KernelError> {
+        self.settle(config, |family, saved| iptables::beside_ipvs(plan, family, config, saved))
     }
 
     /// Loads the input for one family, [`iptables::delta`] for one. An empty one does nothing.
@@ -250,15 +262,18 @@ impl Iptables {
     }
 
     fn route_localnet(&self) -> Result<(), KernelError> {
-        // What a process sees there is of its network namespace.
-        let file = "/proc/sys/net/ipv4/conf/all/route_localnet";
-        self.tool(Path::new("tee")).succeed(&[file], "1", |_| ())
+        let path = "/proc/sys/net/ipv4/conf/all/route_localnet";
+        let written = inside(self.netns.as_ref(), || fs::write(path, "1"))?;
+        written.map_err(|error| KernelError::Parameter { path: path.to_string(), error })
     }
 
     fn tool<'a>(&'a self, path: &'a Path) -> Tool<'a> {
         Tool { path, netns: self.netns.as_ref() }
     }
 }
+
+/// A kernel without the families of `nf_tables` reads as empty, and refuses this only.
+const PROBE: &str = "*nat\n:SVCP-PROBE - [0:0]\n-X SVCP-PROBE\nCOMMIT\n";
 
 /// The version of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,6 +10,7 @@ use svcplane::kernel::Ipvs;
 
 use crate::kernel::netns::{Netns, sweep_dead};
 
+mod flows;
 mod host;
 
 /// Nothing takes so long but a failure.

@@ -11,7 +11,7 @@ mod iptables;
 mod ipvs_rules;
 mod lab;
 pub(crate) mod netns;
-mod scenarios;
+pub(crate) mod scenarios;
 mod syncer;
 mod topology;
 mod traffic;

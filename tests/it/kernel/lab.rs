@@ -64,6 +64,7 @@ impl Lab {
             node: [NODE, "2001:db8::1"].map(ip).to_vec(),
             pods: pods.iter().copied().chain(clients).collect(),
             world: (1..=60).map(client).chain(virtual_ips).collect(),
+            virtual_ips: <_>::default(),
         });
         let mut runtime = runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use svcplane::iptables;
-use svcplane::kernel::{Iptables, Nft, Variant};
+use svcplane::ipvs;
+use svcplane::kernel::{Iptables, IpvsNode, Nft, Variant};
 use svcplane::net::Protocol;
 use svcplane::nftables::{self, Config, Layout};
 use svcplane::plan::{Mode, Packet, Plan, Verdict};
@@ -23,9 +24,16 @@ use super::topology::{Addresses, Topology};
 use super::traffic::{Met, Servers, call};
 
 /// Why a packet is not sent, if it is not.
-fn not_sent(packet: &Packet) -> Option<&'static str> {
-    let sctp = "the kernels that this runs on have no SCTP sockets";
-    (packet.protocol == Protocol::Sctp).then_some(sctp)
+fn not_sent(packet: &Packet, mode: Mode) -> Option<&'static str> {
+    if packet.protocol == Protocol::Sctp {
+        return Some("the kernels that this runs on have no SCTP sockets");
+    }
+    if mode == Mode::Ipvs && packet.source.is_loopback() {
+        return Some("IPVS sends nothing elsewhere that comes from a loopback address");
+    }
+    // What listens at one, and what calls it, has to name its own interface.
+    let scoped = matches!(packet.destination.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    scoped.then_some("a link-local address is another one at each interface")
 }
 
 /// An answer that is expected. A refusal may come with the second attempt only, after a second: client and node are one kernel here, which hears of
@@ -38,9 +46,13 @@ const WORKERS: usize = 4;
 
 #[test]
 fn packets_go_where_the_scenarios_say() {
-    if !ready("packets_go_where_the_scenarios_say") {
-        return;
+    if ready("packets_go_where_the_scenarios_say") {
+        play_all(&PLANES);
     }
+}
+
+/// Sends every packet of every scenario through some planes.
+pub(crate) fn play_all(planes: &[(Mode, &[Plane])]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flows");
     let entries = fs::read_dir(folder).expect("the folder can be listed");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -54,7 +66,7 @@ fn packets_go_where_the_scenarios_say() {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let own = play(file);
+                    let own = play(file, planes);
                     report.lock().expect("no worker panics with it").add(own);
                 }
             });
@@ -111,9 +123,10 @@ struct Expected<'a> {
 
 /// What carries a plan out.
 #[derive(Clone, Copy, Debug)]
-enum Plane {
+pub(crate) enum Plane {
     Nft(Layout),
     Iptables(Variant, iptables::Layout),
+    Ipvs,
 }
 
 const PLANES: [(Mode, &[Plane]); 2] = [
@@ -150,6 +163,11 @@ impl Plane {
                 let tools = tools(topology, variant);
                 tools.replace(plan, &config).unwrap_or_else(|error| panic!("{error}"));
             }
+            Self::Ipvs => {
+                let now = svcplane::time::Instant::ZERO;
+                let synced = ipvs_node(topology).sync(plan, now);
+                synced.unwrap_or_else(|error| panic!("{error}"));
+            }
         }
     }
 
@@ -163,8 +181,16 @@ impl Plane {
                 let tools = tools(topology, variant);
                 tools.remove(&config).unwrap_or_else(|error| panic!("{error}"));
             }
+            Self::Ipvs => {
+                ipvs_node(topology).remove().unwrap_or_else(|error| panic!("{error}"));
+            }
         }
     }
+}
+
+fn ipvs_node(topology: &Topology) -> IpvsNode {
+    let node = IpvsNode::open(Some(&topology.node.name()), <_>::default(), None);
+    node.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn tools(topology: &Topology, variant: Variant) -> Iptables {
@@ -173,10 +199,10 @@ fn tools(topology: &Topology, variant: Variant) -> Iptables {
     tools
 }
 
-fn play(file: &Path) -> Report {
+fn play(file: &Path, planes: &[(Mode, &[Plane])]) -> Report {
     let mut report = Report::default();
-    for (mode, planes) in PLANES {
-        report.add(play_in(file, mode, planes));
+    for (mode, planes) in planes {
+        report.add(play_in(file, *mode, planes));
     }
     report
 }
@@ -190,7 +216,7 @@ fn play_in(file: &Path, mode: Mode, planes: &[Plane]) -> Report {
     let mut report = Report::default();
     let mut expected = Vec::new();
     for (name, packet, words) in scenario.packets(mode) {
-        match not_sent(&packet) {
+        match not_sent(&packet, mode) {
             Some(reason) => *report.left_out.entry(reason).or_default() += 1,
             None => expected.push(Expected::new(&plan, name, packet, words)),
         }
@@ -199,7 +225,7 @@ fn play_in(file: &Path, mode: Mode, planes: &[Plane]) -> Report {
         return report;
     }
     report.scenarios = 1;
-    let topology = Topology::new(addresses(&scenario, &expected));
+    let topology = Topology::new(addresses(&scenario, &plan, &expected));
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let _servers = servers(&topology, &scenario, &expected);
@@ -208,8 +234,15 @@ fn play_in(file: &Path, mode: Mode, planes: &[Plane]) -> Report {
             load();
             let (free, sticky): (Vec<_>, Vec<_>) = expected.iter().partition(|one| !one.sticky);
             let mut results = Vec::new();
-            let calls = free.iter().map(|one| one.check(&topology));
-            results.extend(futures(calls).await);
+            if matches!(plane, Plane::Ipvs) {
+                // Those who call in turns get real servers in turns: each the same one again.
+                for one in &free {
+                    results.push(one.check(&topology).await);
+                }
+            } else {
+                let calls = free.iter().map(|one| one.check(&topology));
+                results.extend(futures(calls).await);
+            }
             for one in &sticky {
                 results.push(one.check_sticky(&topology, load).await);
             }
@@ -251,7 +284,7 @@ async fn futures<T>(calls: impl Iterator<Item = impl Future<Output = T>>) -> Vec
     pin!(all).await
 }
 
-fn addresses(scenario: &Scenario, expected: &[Expected<'_>]) -> Addresses {
+fn addresses(scenario: &Scenario, plan: &Plan, expected: &[Expected<'_>]) -> Addresses {
     let node = &scenario.node;
     let mut addresses = Addresses::default();
     addresses.node.extend(&node.addresses);
@@ -270,6 +303,9 @@ fn addresses(scenario: &Scenario, expected: &[Expected<'_>]) -> Addresses {
             addresses.pods.insert(packet.source);
         }
         addresses.world.extend([packet.source, packet.destination.ip()]);
+    }
+    if plan.mode() == Mode::Ipvs {
+        addresses.virtual_ips.extend(ipvs::compile(plan, &<_>::default()).addresses());
     }
     addresses
 }

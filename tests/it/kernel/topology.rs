@@ -21,6 +21,8 @@ pub(crate) struct Addresses {
     pub(crate) node: Vec<IpAddr>,
     pub(crate) pods: BTreeSet<IpAddr>,
     pub(crate) world: BTreeSet<IpAddr>,
+    /// Those that the node gets with the rules.
+    pub(crate) virtual_ips: BTreeSet<IpAddr>,
 }
 
 pub(crate) struct Topology {
@@ -33,7 +35,9 @@ pub(crate) struct Topology {
 impl Topology {
     pub(crate) fn new(mut addresses: Addresses) -> Self {
         addresses.node.retain(|ip| !ip.is_loopback());
-        let own: BTreeSet<IpAddr> = addresses.node.iter().copied().collect();
+        addresses.virtual_ips.retain(|ip| !addresses.node.contains(ip));
+        let own = addresses.node.iter().chain(&addresses.virtual_ips);
+        let own: BTreeSet<IpAddr> = own.copied().collect();
         addresses.pods.retain(|ip| !ip.is_loopback() && !own.contains(ip));
         let pods = addresses.pods.clone();
         addresses.world.retain(|ip| !ip.is_loopback() && !own.contains(ip) && !pods.contains(ip));
@@ -46,7 +50,7 @@ impl Topology {
 
     /// Who has an address.
     pub(crate) fn home(&self, ip: IpAddr) -> &Netns {
-        if self.is_node(ip) {
+        if self.is_node(ip) || self.addresses.virtual_ips.contains(&ip) {
             &self.node
         } else if self.addresses.pods.contains(&ip) {
             &self.pods
@@ -69,6 +73,8 @@ impl Topology {
             ("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"),
             ("ipv4/icmp_ratelimit", "0"), ("ipv4/icmp_ratemask", "0"), ("ipv6/icmp/ratelimit", "0"), ("ipv6/icmp/ratemask", "255"),
             ("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/default/send_redirects", "0"),
+            // Servers are there before the addresses that the node gets with the rules.
+            ("ipv4/ip_nonlocal_bind", "1"), ("ipv6/ip_nonlocal_bind", "1"),
         ];
         // What comes from the node may have a source that is here.
         let edge = [("ipv4/conf/all/accept_local", "1")];
