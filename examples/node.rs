@@ -4,7 +4,11 @@
 //! ip netns add blue
 //! cargo run --release --features kernel --example node -- --mode nftables --netns blue examples/manifests/
 //! cargo run --release --features kernel --example node -- --mode iptables --netns blue examples/manifests/
+//! cargo run --release --features kernel --example node -- --mode ipvs --netns blue examples/manifests/
 //! ```
+//!
+//! With `--mode auto` it is nftables, or else IPVS, or else iptables, whatever the machine has; with `--mode ipvs` it is nftables, or else iptables, if the
+//! kernel has no IPVS.
 //!
 //! Services get their addresses, node ports and endpoints as in the proxy example. The files are watched: edit one, and what changes in
 //! the rules is loaded, a line for each script. Node ports are at the addresses of the Node that this is, from the manifests or
@@ -27,8 +31,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use svcplane::iptables;
+use svcplane::ipvs;
 use svcplane::kernel::{
-    Conntrack, Iptables, KernelError, NetnsName, Nft, Pacing, Rules, Script, Step, Syncer,
+    Conntrack, Iptables, IpvsNode, KernelError, NetnsName, Nft, Pacing, Rules, Script, Step,
+    Syncer, choose,
 };
 use svcplane::net::IpFamily;
 use svcplane::nftables::{self, TableName};
@@ -67,6 +73,8 @@ struct Args {
 enum Plane {
     Nftables,
     Iptables,
+    Ipvs,
+    Auto,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -80,6 +88,9 @@ enum Shape {
     /// iptables: one chain of all frontends
     Linear,
 }
+
+/// How long connections to what is no longer an endpoint may go on, with IPVS.
+const DRAIN: Duration = Duration::from_secs(900);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -95,16 +106,23 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Vec<String>> {
-    let mode = match args.mode {
-        Plane::Nftables => Mode::Nftables,
-        Plane::Iptables => Mode::Iptables,
-    };
-    let setup = &args.setup;
     let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
+    let wanted: &[Mode] = match args.mode {
+        Plane::Nftables => &[Mode::Nftables],
+        Plane::Iptables => &[Mode::Iptables],
+        Plane::Ipvs => &[Mode::Ipvs, Mode::Nftables, Mode::Iptables],
+        Plane::Auto => &[Mode::Nftables, Mode::Ipvs, Mode::Iptables],
+    };
+    let choice = choose(wanted, args.netns.as_ref()).map_err(|error| one(&error))?;
+    for (mode, error) in &choice.refused {
+        eprintln!("warning: not {mode}: {error}");
+    }
+    let mode = choice.mode;
+    let setup = &args.setup;
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
     let mut cluster = Cluster::new(sources.read()?, setup, mode, None)?;
-    let mut kernel = Kernel::new(&args).map_err(|error| vec![error])?;
+    let mut kernel = Kernel::new(&args, mode).map_err(|error| vec![error])?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
     kernel.follow(&cluster);
@@ -145,20 +163,24 @@ struct Kernel {
     conntrack: Conntrack,
     syncer: Syncer,
     started: std::time::Instant,
+    /// When real servers that drain were looked after.
+    drained: Instant,
 }
 
 enum Tools {
     Nft(Nft, nftables::Config),
     Iptables(Iptables, iptables::Config),
+    Ipvs(Box<IpvsNode>),
 }
 
 impl Kernel {
-    fn new(args: &Args) -> Result<Self, String> {
+    fn new(args: &Args, mode: Mode) -> Result<Self, String> {
         let mut conntrack = Conntrack::new();
         conntrack.netns.clone_from(&args.netns);
-        let (tools, rules) = Tools::new(args)?;
+        let (tools, rules) = Tools::new(args, mode)?;
         let syncer = Syncer::new(rules, Pacing::default());
-        Ok(Self { tools, conntrack, syncer, started: std::time::Instant::now() })
+        let started = std::time::Instant::now();
+        Ok(Self { tools, conntrack, syncer, started, drained: Instant::ZERO })
     }
 
     fn now(&self) -> Instant {
@@ -187,11 +209,16 @@ impl Kernel {
         loop {
             let step = self.syncer.step(self.now());
             let done = match step {
-                Step::Wait(None) => return Duration::MAX,
-                Step::Wait(Some(at)) => return at.saturating_duration_since(self.now()),
+                Step::Wait(until) => {
+                    let now = self.now();
+                    let drains = self.drain(now);
+                    let until = [until, drains].into_iter().flatten().min();
+                    return until.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+                }
                 Step::Full(plan) => {
-                    let services = plan.services().len();
-                    timed("full ", Some(services), || self.tools.replace(&plan))
+                    let (services, now) = (plan.services().len(), self.now());
+                    self.drained = now;
+                    timed("full ", Some(services), || self.tools.replace(&plan, now))
                 }
                 Step::Delta { script, services } => {
                     timed("delta", Some(services), || self.tools.apply(&script))
@@ -221,10 +248,28 @@ impl Kernel {
         Ok(())
     }
 
-    fn remove(&self) -> Result<(), KernelError> {
-        match &self.tools {
+    /// With IPVS, looks after real servers that are to go when their connections have ended; when to do so again.
+    fn drain(&mut self, now: Instant) -> Option<Instant> {
+        let (Tools::Ipvs(node), Some(plan)) = (&mut self.tools, self.syncer.loaded()) else {
+            return None;
+        };
+        node.next_sync(self.drained)?;
+        if node.next_sync(self.drained) <= Some(now) {
+            self.drained = now;
+            match node.sync(plan, now) {
+                Ok(done) if done.commands.is_empty() => {}
+                Ok(done) => println!("drain  {:>6} real servers", done.commands.len()),
+                Err(error) => eprintln!("error: {error}"),
+            }
+        }
+        node.next_sync(self.drained)
+    }
+
+    fn remove(&mut self) -> Result<(), KernelError> {
+        match &mut self.tools {
             Tools::Nft(nft, config) => nft.apply(&nftables::remove(config))?,
             Tools::Iptables(iptables, config) => iptables.remove(config)?,
+            Tools::Ipvs(node) => node.remove()?,
         }
         println!("removed");
         Ok(())
@@ -233,10 +278,10 @@ impl Kernel {
 
 impl Tools {
     /// The tools of a mode, after a look whether they and the kernel will do; and what rules they are to load.
-    fn new(args: &Args) -> Result<(Self, Rules), String> {
+    fn new(args: &Args, mode: Mode) -> Result<(Self, Rules), String> {
         let failed = |error: KernelError| error.to_string();
-        match args.mode {
-            Plane::Nftables => {
+        match mode {
+            Mode::Nftables => {
                 let mut nft = Nft::new();
                 nft.netns.clone_from(&args.netns);
                 let mut config = nftables::Config::default();
@@ -249,7 +294,13 @@ impl Tools {
                 println!("nft {}", nft.supported().map_err(failed)?);
                 Ok((Self::Nft(nft, config.clone()), config.into()))
             }
-            Plane::Iptables => {
+            Mode::Ipvs => {
+                let config = ipvs::Config::default();
+                let node = IpvsNode::open(args.netns.as_ref(), config, Some(DRAIN));
+                println!("ipvs");
+                Ok((Self::Ipvs(Box::new(node.map_err(failed)?)), Rules::Ipvs))
+            }
+            _ => {
                 let tools = Iptables::detect(args.netns.as_ref()).map_err(failed)?;
                 let mut config = iptables::Config::default();
                 config.prefix = args.prefix.clone();
@@ -264,15 +315,18 @@ impl Tools {
         }
     }
 
-    /// How many bytes it took.
-    fn replace(&self, plan: &Plan) -> Result<usize, KernelError> {
+    /// How much it took.
+    fn replace(&mut self, plan: &Plan, now: Instant) -> Result<String, KernelError> {
         match self {
-            Self::Nft(nft, config) => nft.replace(plan, config),
-            Self::Iptables(iptables, config) => iptables.replace(plan, config),
+            Self::Nft(nft, config) => nft.replace(plan, config).map(bytes),
+            Self::Iptables(iptables, config) => iptables.replace(plan, config).map(bytes),
+            Self::Ipvs(node) => {
+                node.sync(plan, now).map(|done| format!("{} commands", done.commands.len()))
+            }
         }
     }
 
-    fn apply(&self, script: &Script) -> Result<usize, KernelError> {
+    fn apply(&self, script: &Script) -> Result<String, KernelError> {
         match (self, script) {
             (Self::Nft(nft, _), Script::Nftables(script)) => nft.apply(script)?,
             (Self::Iptables(iptables, _), Script::Iptables { v4, v6 }) => {
@@ -281,19 +335,23 @@ impl Tools {
             }
             (_, other) => unreachable!("{other:?} is not of this mode"),
         }
-        Ok(script.len())
+        Ok(bytes(script.len()))
     }
+}
+
+fn bytes(bytes: usize) -> String {
+    format!("{bytes} bytes")
 }
 
 fn timed(
     kind: &str,
     services: Option<usize>,
-    load: impl FnOnce() -> Result<usize, KernelError>,
+    load: impl FnOnce() -> Result<String, KernelError>,
 ) -> Result<(), KernelError> {
     let began = std::time::Instant::now();
-    let bytes = load()?;
+    let size = load()?;
     let millis = began.elapsed().as_secs_f64() * 1e3;
     let services = services.map_or(String::new(), |services| format!("{services} services"));
-    println!("{kind}  {services:>15}  {bytes:>9} bytes  {millis:>8.1} ms");
+    println!("{kind}  {services:>15}  {size:>15}  {millis:>8.1} ms");
     Ok(())
 }

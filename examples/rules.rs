@@ -134,12 +134,12 @@ fn for_ipvs(plan: &Plan, args: &Args) -> String {
             text.extend(exchange.request().iter().map(|byte| format!("{byte:02x}")));
             text.push('\n');
         } else {
-            text += &format!("{command}\n");
+            text.extend([command.to_string(), "\n".to_owned()]);
         }
     }
     if args.all {
         let mut comment = |what: &str, lines: &str| {
-            text += &format!("# {what}:\n");
+            text.extend(["# ", what, ":\n"]);
             text.extend(lines.lines().map(|line| format!("# {line}\n")));
         };
         let addresses: Vec<String> = desired.addresses().map(|ip| ip.to_string()).collect();

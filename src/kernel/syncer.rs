@@ -50,8 +50,8 @@ impl Default for Pacing {
 pub enum Step {
     /// Nothing until this time, or until the syncer is told of something if it is `None`.
     Wait(Option<Instant>),
-    /// Put the rules for the whole plan in the place of whatever there is: [`Nft::replace`](super::Nft::replace) or
-    /// [`Iptables::replace`](super::Iptables::replace).
+    /// Put the rules for the whole plan in the place of whatever there is: [`Nft::replace`](super::Nft::replace),
+    /// [`Iptables::replace`](super::Iptables::replace) or [`IpvsNode::sync`](super::IpvsNode::sync).
     Full(Arc<Plan>),
     /// Load this script, which leads from what is loaded to what is desired.
     Delta {
@@ -108,6 +108,9 @@ pub enum Rules {
     Nftables(nftables::Config),
     /// Those of iptables.
     Iptables(iptables::Config),
+    /// Virtual servers of IPVS: each change is a full step, for [`IpvsNode::sync`](super::IpvsNode::sync), which finds out what is to be done. Besides,
+    /// that wants to be called while something [drains](super::IpvsNode::next_sync).
+    Ipvs,
 }
 
 impl From<nftables::Config> for Rules {
@@ -123,24 +126,27 @@ impl From<iptables::Config> for Rules {
 }
 
 impl Rules {
-    fn delta(&self, plan: &Plan, changes: &Changes) -> (Script, Vec<Leftover>) {
+    /// `None` if there is no other way than a full step.
+    fn delta(&self, plan: &Plan, changes: &Changes) -> Option<(Script, Vec<Leftover>)> {
         match self {
+            _ if changes.concerns_node() => None,
             Self::Nftables(config) => {
                 let delta = nftables::delta(plan, changes, config);
-                (Script::Nftables(delta.script), delta.leftovers)
+                Some((Script::Nftables(delta.script), delta.leftovers))
             }
             Self::Iptables(config) => {
                 let [v4, v6] = [IpFamily::V4, IpFamily::V6]
                     .map(|family| iptables::delta(plan, changes, family, config));
-                (Script::Iptables { v4, v6 }, Vec::new())
+                Some((Script::Iptables { v4, v6 }, Vec::new()))
             }
+            Self::Ipvs => None,
         }
     }
 
     fn sweep(&self, plan: &Plan, leftovers: &[Leftover]) -> Script {
         match self {
             Self::Nftables(config) => Script::Nftables(nftables::sweep(plan, config, leftovers)),
-            Self::Iptables(_) => Script::Nftables(String::new()),
+            Self::Iptables(_) | Self::Ipvs => Script::Nftables(String::new()),
         }
     }
 
@@ -152,7 +158,7 @@ impl Rules {
                     && plan.ports().any(|port| port.client_ip_affinity.is_some())
             }
             // The kernel keeps a list as long as any rule names it.
-            Self::Iptables(_) => false,
+            Self::Iptables(_) | Self::Ipvs => false,
         }
     }
 }
@@ -340,7 +346,7 @@ impl Syncer {
                     wake.at(full_at);
                     return None;
                 }
-                Some(changes).filter(|changes| !changes.concerns_node())
+                Some(changes)
             }
             _ => None,
         };
@@ -348,15 +354,21 @@ impl Syncer {
             return None;
         }
         let plan = Arc::clone(desired);
-        let Some(changes) = changes else {
+        let delta = changes.and_then(|changes| {
+            let delta = self.rules.delta(desired, &changes)?;
+            Some((changes, delta))
+        });
+        let Some((changes, (script, leftovers))) = delta else {
             // What was open before this program began, or while nobody knew what was loaded, counts.
-            let leftovers = Vec::new();
-            self.pending =
-                Some(Pending::Load { plan: Arc::clone(&plan), full: true, leftovers, udp: true });
+            self.pending = Some(Pending::Load {
+                plan: Arc::clone(&plan),
+                full: true,
+                leftovers: Vec::new(),
+                udp: true,
+            });
             self.spend(now);
             return Some(Step::Full(plan));
         };
-        let (script, leftovers) = self.rules.delta(desired, &changes);
         let (services, udp) = (changes.services().len(), changes_udp(&changes));
         self.pending = Some(Pending::Load { plan, full: false, leftovers, udp });
         if script.is_empty() {
