@@ -12,6 +12,7 @@ pub mod balancer;
 mod bitset;
 mod draw;
 pub mod endpoints;
+pub mod env;
 pub mod field;
 pub mod ipam;
 #[cfg(feature = "iptables")]

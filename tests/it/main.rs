@@ -11,6 +11,7 @@ mod change;
 mod choices;
 mod convert;
 mod endpoints;
+mod env;
 #[cfg(feature = "serde")]
 mod ends;
 #[cfg(feature = "serde")]
