@@ -11,7 +11,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (2, &["sched", "affinity"]),
     (3, &["balancer", "service", "pod", "node"]),
     (4, &["endpoints", "assign", "sync"]),
-    (5, &["k8s", "env", "plan"]),
+    (5, &["k8s", "dns", "env", "plan"]),
     (6, &["rules"]),
     (7, &["iptables", "ipvs", "nftables"]),
     (8, &["kernel"]),

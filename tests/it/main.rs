@@ -10,6 +10,8 @@ mod chance;
 mod change;
 mod choices;
 mod convert;
+mod dns;
+mod dns_model;
 mod endpoints;
 mod env;
 #[cfg(feature = "serde")]
