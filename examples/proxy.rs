@@ -6,7 +6,8 @@
 //! curl http://127.0.0.1:30080
 //! ```
 //!
-//! `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
+//! With `--dns 127.0.0.1:5353` it also answers DNS questions, so that `dig @127.0.0.1 -p 5353 myapp.default.svc.cluster.local` says where to
+//! connect. `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
 //! connection. The signal USR1 prints the connections of each backend. Ctrl-C drains; a second one ends at once.
 
 #[path = "common/assigned.rs"]
@@ -15,6 +16,8 @@ mod assigned;
 mod cluster;
 #[path = "proxy/demo.rs"]
 mod demo;
+#[path = "common/dns.rs"]
+mod dns;
 #[path = "proxy/listeners.rs"]
 mod listeners;
 #[path = "common/manifests.rs"]
@@ -32,11 +35,13 @@ mod udp;
 #[path = "common/watch.rs"]
 mod watch;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use svcplane::dns::{Config, NameBuf, PodMode};
 use svcplane::plan::Mode;
 use svcplane::sched::Algorithm;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,6 +49,7 @@ use tokio::time::timeout;
 
 use cluster::{Cluster, Setup};
 use demo::Demo;
+use dns::Dns;
 use listeners::Listeners;
 use manifests::Sources;
 use shared::{Options, Shared};
@@ -65,6 +71,9 @@ struct Args {
     /// wrandom or p2c
     #[arg(long, value_name = "NAME", default_value_t)]
     scheduler: Algorithm,
+    /// Answer DNS questions about the Services here, over UDP and TCP, such as myapp.default.svc.cluster.local
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns: Option<SocketAddr>,
     /// How long connections may go on after Ctrl-C
     #[arg(long, value_name = "N", default_value_t = 10)]
     drain_seconds: u64,
@@ -99,6 +108,12 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let mut demo = Demo::default();
     let mut listeners = Listeners::default();
     show(&cluster, &shared, &mut demo, &mut listeners).await;
+    let dns = args.dns.map(dns);
+    if let (Some(dns), Some(addr)) = (&dns, args.dns) {
+        follow(dns, &cluster);
+        dns.serve(addr).await.map_err(|error| vec![format!("{addr}: {error}")])?;
+        println!("DNS at {addr} over UDP and TCP");
+    }
     println!("ready; Ctrl-C to stop");
 
     loop {
@@ -114,6 +129,9 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
                         shared.follow(&cluster);
                         println!("\nreloaded");
                         show(&cluster, &shared, &mut demo, &mut listeners).await;
+                        if let Some(dns) = &dns {
+                            follow(dns, &cluster);
+                        }
                     }
                     Err(errors) => {
                         for error in &errors {
@@ -131,6 +149,23 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let again = either(&mut interrupt, &mut terminate);
     drain(&shared, Duration::from_secs(args.drain_seconds), again).await;
     Ok(())
+}
+
+fn dns(addr: SocketAddr) -> Arc<Dns> {
+    let mut config = Config::default();
+    config.pods = PodMode::Verified;
+    config.servers = vec![addr.ip()];
+    config.seed = std::process::id().into();
+    let zone = NameBuf::from_labels([&b"cluster"[..], b"local"]).expect("a name");
+    Arc::new(Dns::new(zone, config))
+}
+
+fn follow(dns: &Dns, cluster: &Cluster) {
+    let (told, warnings) = dns.follow(cluster);
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!("{told}");
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

@@ -242,6 +242,13 @@ impl NameBuf {
     }
 }
 
+/// As it is on the wire.
+impl AsRef<[u8]> for NameBuf {
+    fn as_ref(&self) -> &[u8] {
+        self.as_wire()
+    }
+}
+
 impl From<Name<'_>> for NameBuf {
     fn from(name: Name<'_>) -> Self {
         let mut copy = Self::ROOT;
