@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use svcplane::dns::{Code, Config, NameBuf, Record, RecordData, RecordType, Zone};
+use svcplane::dns::{Code, Config, Name, NameBuf, Record, RecordData, RecordType, Zone};
 use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSet};
 use svcplane::env::Environment;
 use svcplane::name::ObjectName;
@@ -54,7 +54,7 @@ fn zone() -> Zone {
     zone
 }
 
-/// Names as questions have them, of Services that a step apart are all of one kind.
+/// Names of Services that a step apart are all of one kind.
 fn names(prefix: &str, first: u32, step: usize) -> Vec<NameBuf> {
     let name = |n: u32| format!("{prefix}service-{n}.ns-{}.svc.cluster.local", n % 100);
     let numbers = (first..SERVICES).step_by(step);
@@ -77,13 +77,15 @@ fn answer(c: &mut Criterion) {
     ];
     for (case, names, kind, answers, additional) in cases {
         // Headless ones are among the others; they are few.
-        let names: Vec<NameBuf> = names
+        // As they are in packets, side by side.
+        let names: Vec<Box<[u8]>> = names
             .into_iter()
             .filter(|name| {
                 let answer = zone.answer(name.name(), kind, 0);
                 let counts = (answer.answers().len(), answer.additional().count());
                 counts == (answers, additional)
             })
+            .map(|name| name.as_wire().into())
             .collect();
         assert!(names.len() >= 100, "{case}: {} names", names.len());
         let (mut n, mut turn) = (0_usize, 0_u64);
@@ -92,7 +94,8 @@ fn answer(c: &mut Criterion) {
                 // Scattered, so that a Service's lines are in the cache only if all of them fit.
                 n = (n + 7_919) % names.len();
                 turn += 1;
-                let answer = zone.answer(black_box(names[n].name()), kind, turn);
+                let name = Name::from_wire(black_box(&names[n])).expect("a name");
+                let answer = zone.answer(name, kind, turn);
                 let expected = if answers == 0 { Code::NxDomain } else { Code::NoError };
                 assert_eq!(answer.code(), expected);
                 let sections = answer.answers().chain(answer.additional());

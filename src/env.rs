@@ -26,7 +26,7 @@
 //! of, and [`Environment`] is all of it at once: each variable once, with what got lost over it, and whether a program can be started
 //! with that much.
 //!
-//! Source: Kubernetes kubelet `envvars` and `getServiceEnvVarMap`; Linux `execve(2)`. O(n · log n) in the variables.
+//! Source: Kubernetes kubelet `envvars` and `getServiceEnvVarMap`; Linux `execve(2)`. O(n · log n) in the Services.
 
 mod budget;
 mod visible;

@@ -58,6 +58,12 @@ fn ask(name: Name<'_>, kind: RecordType, turn: u8) {
     for limit in [0, 100, usize::from(turn) * 4, 512] {
         let fitted = answer.fit(limit);
         assert_eq!(fitted.is_truncated(), fitted.answers().len() < answers);
-        assert!(fitted.answers().chain(fitted.authority()).chain(fitted.additional()).all(|record| !record.to_string().is_empty()));
+        assert!(
+            fitted
+                .answers()
+                .chain(fitted.authority())
+                .chain(fitted.additional())
+                .all(|record| !record.to_string().is_empty())
+        );
     }
 }

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 use super::name::{MAX_NAME, dashed};
 use super::{Config, Ignored, Name, NameBuf};
@@ -15,16 +15,18 @@ use crate::net::Protocol;
 use crate::service::{Service, ServiceKind};
 
 /// The names of one Service. Labels are in lower case, each behind its length.
+///
+/// In this order: an answer is a look at few lines of memory that nobody has looked at for long, and what most are about stands first.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Entry {
-    /// The Service's own name, without the root.
-    pub(super) fqdn: Arc<[u8]>,
-    /// How much of that is the Service and its namespace.
-    pub(super) key: usize,
+    key: Key,
     pub(super) kind: Kind,
     /// What is found under the Service's own name.
     pub(super) addresses: Addresses,
     pub(super) services: Targets,
+    /// The Service's own name, without the root.
+    pub(super) fqdn: Arc<[u8]>,
     /// The endpoints by name, and what is found under each.
     pub(super) hosts: Box<[Host]>,
     host_addresses: Addresses,
@@ -32,6 +34,20 @@ pub(super) struct Entry {
     /// The ports with names, by name and protocol.
     pub(super) ports: Box<[Port]>,
     pub(super) ignored: Option<Ignored>,
+}
+
+/// How much of the Service's own name is the Service and its namespace, and that much of it, if it is not long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Key {
+    len: u8,
+    short: [u8; 31],
+}
+
+/// A slice, as a rule of one, which is then where the slice is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Few<T> {
+    One(T),
+    Many(Box<[T]>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +80,15 @@ impl Pointer {
 /// Sorted, without repetitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Addresses {
-    pub(super) v4: Box<[Ipv4Addr]>,
-    pub(super) v6: Box<[Ipv6Addr]>,
+    pub(super) v4: Few<Ipv4Addr>,
+    pub(super) v6: Few<Ipv6Addr>,
 }
 
 /// Where SRV records lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Targets {
     /// Sorted, without repetitions.
-    pub(super) targets: Box<[Target]>,
+    pub(super) targets: Few<Target>,
     pub(super) weight: u16,
 }
 
@@ -97,11 +113,11 @@ pub(super) struct Host {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Port {
-    /// The two labels before the Service's name: `_http._tcp`. Empty if the name is too long for a label with its underscore, or the
-    /// whole for a name: then it can be asked for without the underscore, if at all.
-    pub(super) labels: Box<[u8]>,
-    name: Box<[u8]>,
-    protocol: Protocol,
+    /// The two labels before the Service's name: `_http._tcp`.
+    labels: Box<[u8]>,
+    /// False if the name is too long for a label with its underscore, or the whole for a name: then it can be asked for without
+    /// the underscore, if at all.
+    is_name: bool,
     pub(super) found: Targets,
 }
 
@@ -115,6 +131,7 @@ impl Entry {
         let Some((fqdn, key)) = own_name(service, origin) else {
             return Self::nameless();
         };
+        let key = Key::new(&fqdn[..key]);
         let mut entry = Self { fqdn: fqdn.into(), key, ignored: None, ..Self::nameless() };
         if let ServiceKind::ExternalName(target) = &service.kind {
             let name = external(target);
@@ -144,7 +161,7 @@ impl Entry {
     fn nameless() -> Self {
         Self {
             fqdn: Arc::default(),
-            key: 0,
+            key: Key::default(),
             kind: Kind::Nameless,
             addresses: Addresses::default(),
             services: Targets::default(),
@@ -186,7 +203,8 @@ impl Entry {
     /// The ports of a headless Service: each endpoint's.
     fn set_endpoint_ports(&mut self, rows: &[Row<'_>]) {
         let count = rows.iter().map(Row::asked_for).sum();
-        self.services = Targets { targets: self.host_targets.clone(), weight: weight(count) };
+        self.services =
+            Targets { targets: self.host_targets.to_vec().into(), weight: weight(count) };
         let mut named = Vec::new();
         for (host, rows) in (0..).zip(rows.chunk_by(Row::same_host)) {
             for port in rows.iter().flat_map(|row| ports(row.ports)) {
@@ -216,13 +234,15 @@ impl Entry {
         let ports = named.chunk_by(same).filter_map(|rows| {
             let &(name, protocol, _) = rows.first()?;
             let mut labels = Vec::with_capacity(name.len() + 7);
-            let fits = push_label(&mut labels, &["_", name])
-                && push_label(&mut labels, &["_", protocol.as_lower_str()])
-                && labels.len() + self.fqdn.len() < MAX_NAME;
+            let is_label = push_label(&mut labels, &["_", name]);
+            if !is_label {
+                labels.extend_from_slice(&[64, b'_']);
+                labels.extend_from_slice(name.as_bytes());
+            }
+            push_label(&mut labels, &["_", protocol.as_lower_str()]);
             Some(Port {
-                labels: if fits { labels.into() } else { Box::default() },
-                name: name.as_bytes().into(),
-                protocol,
+                is_name: is_label && labels.len() + self.fqdn.len() < MAX_NAME,
+                labels: labels.into(),
                 found: Targets::of(rows.iter().map(|row| row.2).collect()),
             })
         });
@@ -259,17 +279,26 @@ impl Entry {
     /// A port by two labels in lower case, with or without underscores.
     pub(super) fn port(&self, name: &[u8], protocol: &[u8]) -> Option<&Port> {
         let bare = |label: &'_ [u8]| -> usize { usize::from(label.first() == Some(&b'_')) };
-        let (name, protocol) = (&name[bare(name)..], &protocol[bare(protocol)..]);
-        let protocol_is = |port: &Port| port.protocol.as_lower_str().as_bytes() == protocol;
-        self.ports.iter().find(|port| *port.name == *name && protocol_is(port))
+        let asked = (&name[bare(name)..], &protocol[bare(protocol)..]);
+        self.ports.iter().find(|port| {
+            let (name, protocol) = port.parts();
+            (&name[2..], &protocol[2..]) == asked
+        })
     }
 
     /// Whether there are names under this label (`_tcp`), if none for itself.
     pub(super) fn has_ports_under(&self, label: &[u8]) -> bool {
-        self.ports.iter().any(|port| {
-            let (_, protocol) = port.labels.split_at(port.labels.len().min(port.name.len() + 2));
-            !protocol.is_empty() && protocol == label
-        })
+        self.ports.iter().any(|port| port.is_name && port.parts().1 == label)
+    }
+
+    /// The Service and its namespace.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.fqdn[..self.key.len.into()]
+    }
+
+    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+        usize::from(self.key.len) == key.len()
+            && self.key.short.get(..key.len()).unwrap_or_else(|| self.key()) == key
     }
 
     /// What the reverse zones say: which address leads to the Service itself, and which to which endpoint. Sorted.
@@ -302,12 +331,63 @@ impl Addresses {
         let (v4, v6) = ips.split_at(first_v6);
         let v4 = v4.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
         let v6 = v6.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
-        Self { v4: v4.collect(), v6: v6.collect() }
+        Self { v4: v4.collect::<Vec<_>>().into(), v6: v6.collect::<Vec<_>>().into() }
     }
 
     fn iter(&self) -> impl Iterator<Item = IpAddr> {
         let v4 = self.v4.iter().map(|&ip| IpAddr::V4(ip));
         v4.chain(self.v6.iter().map(|&ip| IpAddr::V6(ip)))
+    }
+}
+
+impl Key {
+    fn new(key: &[u8]) -> Self {
+        let mut short = [0; 31];
+        if let Some(short) = short.get_mut(..key.len()) {
+            short.copy_from_slice(key);
+        }
+        Self { len: u8::try_from(key.len()).unwrap_or(0), short } // at most 128
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Few<T> {
+    fn from(mut many: Vec<T>) -> Self {
+        match (many.pop(), many.is_empty()) {
+            (Some(one), true) => Self::One(one),
+            (last, _) => {
+                many.extend(last);
+                Self::Many(many.into())
+            }
+        }
+    }
+}
+
+impl Port {
+    /// The two labels as a name has them before the Service's, if it has.
+    pub(super) fn labels(&self) -> Option<&[u8]> {
+        self.is_name.then_some(&*self.labels)
+    }
+
+    /// Each behind its length: `_http` and `_tcp`.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.labels.split_at(usize::from(self.labels[0]) + 1)
     }
 }
 

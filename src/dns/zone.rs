@@ -281,9 +281,9 @@ impl Zone {
                 let v6 = entry.host_v6(host).iter().map(|&ip| RecordData::Aaaa(ip));
                 v4.chain(v6).map(move |data| self.record(entry.host_name(host), data))
             });
-            let told = entry.ports.iter().filter(|port| !port.labels.is_empty());
-            let ports = told.flat_map(move |port| {
-                let name = Name::joined(&port.labels, &entry.fqdn);
+            let told = entry.ports.iter().filter_map(|port| Some((port, port.labels()?)));
+            let ports = told.flat_map(move |(port, labels)| {
+                let name = Name::joined(labels, &entry.fqdn);
                 let data = move |target: &Target| srv(entry, *target, port.found.weight);
                 port.found.targets.iter().map(move |target| self.record(name, data(target)))
             });
@@ -314,7 +314,7 @@ impl Zone {
 
     /// A Service by two labels in lower case, each behind its length.
     pub(super) fn find(&self, key: &[u8]) -> Option<&Entry> {
-        let entry = self.index.find(self.hash(key), |entry| entry.fqdn[..entry.key] == *key)?;
+        let entry = self.index.find(self.hash(key), |entry| entry.has_key(key))?;
         Some(entry)
     }
 
@@ -350,7 +350,7 @@ impl Zone {
         let seed = self.config.seed;
         let key = |entry: &Entry| {
             let mut hasher = SipHasher13::new_with_keys(seed, !seed);
-            hasher.write(&entry.fqdn[..entry.key]);
+            hasher.write(entry.key());
             hasher.finish()
         };
         let same = |other: &Arc<Entry>| other.fqdn == entry.fqdn;
@@ -364,7 +364,7 @@ impl Zone {
         if entry.kind == Kind::Nameless {
             return;
         }
-        let hash = self.hash(&entry.fqdn[..entry.key]);
+        let hash = self.hash(entry.key());
         if let Ok(slot) = self.index.find_entry(hash, |other| other.fqdn == entry.fqdn) {
             slot.remove();
         }

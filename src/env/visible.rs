@@ -5,6 +5,10 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::BuildHasherDefault;
+
+use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
 
 use super::{Budget, Var, announced, push};
 use crate::name::ObjectName;
@@ -12,6 +16,8 @@ use crate::service::Service;
 
 /// The Service that every pod is told of: the API server's.
 const MASTER: (&str, &str) = ("default", "kubernetes");
+
+type NameHasher = BuildHasherDefault<SipHasher13>;
 
 /// The Services that a pod of a namespace is told of, by name: `default/kubernetes` always, the others of its own namespace if it has service
 /// links (`enableServiceLinks`, which defaults to true). Those without a cluster IP or without ports are passed over. A Service
@@ -82,27 +88,25 @@ impl Environment {
             push(service, &mut all);
             owners.resize(all.len(), service);
         }
-        // A stable sort: what came first stays first.
-        let mut order: Vec<usize> = (0..all.len()).collect();
-        order.sort_by(|&a, &b| all[a].name().cmp(all[b].name()));
-        let mut lost = Vec::new();
-        let mut collisions = Vec::new();
-        for same in order.chunk_by(|&a, &b| all[a].name() == all[b].name()) {
-            let [kept, others @ ..] = same else { continue };
-            for other in others {
-                lost.push(*other);
-                let (keeps, loses) = (&owners[*kept].name, &owners[*other].name);
-                if keeps != loses {
-                    let variable = all[*kept].name().into();
-                    collisions.push(Collision {
-                        variable,
-                        kept: keeps.clone(),
-                        lost: loses.clone(),
-                    });
-                }
+        let mut first: HashMap<&str, usize, NameHasher> =
+            HashMap::with_capacity_and_hasher(all.len(), NameHasher::default());
+        let (mut lost, mut collisions) = (Vec::new(), Vec::new());
+        for (at, var) in all.iter().enumerate() {
+            let kept = *first.entry(var.name()).or_insert(at);
+            if kept == at {
+                continue;
+            }
+            lost.push(at);
+            let (kept, lost): (&Service, &Service) = (owners[kept], owners[at]);
+            if kept.name != lost.name {
+                collisions.push(Collision {
+                    variable: var.name().into(),
+                    kept: kept.name.clone(),
+                    lost: lost.name.clone(),
+                });
             }
         }
-        lost.sort_unstable();
+        drop(first);
         let mut lost = lost.into_iter().peekable();
         let mut at = 0;
         all.retain(|_| {

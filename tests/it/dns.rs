@@ -11,7 +11,7 @@ use svcplane::name::ObjectName;
 use svcplane::pod::{Phase, Pod};
 use svcplane::service::{ClusterIps, Service, ServiceKind, ServicePort};
 
-use crate::dns_model::{run, set, told};
+use crate::dns_model::{run, set, told, varied};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -815,6 +815,16 @@ fn what_does_not_fit() {
     let whole = srv.fit(500 * (12 + 6 + 39) + 44);
     assert_eq!((whole.answers().len(), whole.is_truncated()), (500, false));
     assert!(whole.additional().count() < 200);
+}
+
+/// What the fuzz target asks has something of everything.
+#[test]
+fn a_varied_zone_has_all_kinds() {
+    let zone = varied();
+    let kinds: std::collections::BTreeSet<u16> =
+        zone.records().map(|record| record.data.kind().number()).collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 2, 5, 6, 16, 28, 33]);
+    assert!(zone.pointers().count() > 4);
 }
 
 proptest! {

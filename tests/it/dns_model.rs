@@ -643,6 +643,31 @@ fn question(bytes: &mut Bytes<'_>) -> String {
     format!("{}.", labels.join("."))
 }
 
+/// A zone of many objects of all kinds, always the same.
+pub(crate) fn varied() -> Zone {
+    let mut state = 1_u32;
+    let random = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    let random: Vec<u8> = random.take(2_000).collect();
+    let mut bytes = Bytes(&random);
+    let mut world = World::default();
+    world.config.pods = PodMode::Verified;
+    let mut zone = world.zone();
+    while !bytes.0.is_empty() {
+        let service = service(&mut bytes);
+        let endpoints: Vec<Endpoint> =
+            (0..bytes.next() % 5).map(|_| endpoint(&mut bytes)).collect();
+        zone.upsert(&service, &set(&service, &endpoints));
+        zone.upsert_pod(&pod(&mut bytes));
+    }
+    let mut alias = Service::new(ObjectName::new("x", "alias").expect("a name"));
+    alias.kind = ServiceKind::ExternalName(TARGETS[3].into());
+    zone.upsert(&alias, &set(&alias, &[]));
+    zone
+}
+
 /// Carries out what the bytes say, on a zone and on the model, and compares.
 pub(crate) fn run(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
