@@ -5,8 +5,8 @@
 //! dig @127.0.0.1 -p 5353 myapp.default.svc.cluster.local
 //! ```
 //!
-//! Services get their addresses and endpoints as in the proxy example; those of a live cluster have them. It forwards nothing: other names are
-//! refused. The files are watched: edit one, and the names follow. Ctrl-C and the signal TERM end it.
+//! Services get their addresses and endpoints as in the proxy example; those of a live cluster have them. It forwards nothing:
+//! other names are refused. The files are watched: edit one, and the names follow. Ctrl-C and the signal TERM end it.
 
 #[path = "common/assigned.rs"]
 mod assigned;

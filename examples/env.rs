@@ -4,8 +4,8 @@
 //! cargo run --example env -- --namespace default examples/manifests
 //! ```
 //!
-//! Services get their addresses as in the proxy example; those of a live cluster have them. What two Services claim, and how much of what
-//! a program can be started with is used up, goes to standard error.
+//! Services get their addresses as in the proxy example; those of a live cluster have them. What two Services claim, and how much
+//! of what a program can be started with is used up, goes to standard error.
 
 #[path = "common/assigned.rs"]
 mod assigned;

@@ -6,8 +6,8 @@
 //! curl http://127.0.0.1:30080
 //! ```
 //!
-//! With `--dns 127.0.0.1:5353` it also answers DNS questions, so that `dig @127.0.0.1 -p 5353 myapp.default.svc.cluster.local` says where to
-//! connect. `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
+//! With `--dns 127.0.0.1:5353` it also answers DNS questions, so that `dig @127.0.0.1 -p 5353 myapp.default.svc.cluster.local`
+//! says where to connect. `--help` lists the options. The files are watched: edit one and the proxy follows without dropping a
 //! connection. The signal USR1 prints the connections of each backend. Ctrl-C drains; a second one ends at once.
 
 #[path = "common/assigned.rs"]

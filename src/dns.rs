@@ -39,18 +39,20 @@
 //! | `dns-version.Z` | TXT: the version of the specification |
 //! | `Z`, `ns.dns.Z` | SOA and NS of the zone; A, AAAA of its server, if [told](Config::servers) |
 //!
-//! A name that has others under it exists. A headless Service without ready endpoints does not, nor does a label that is none of its endpoints'.
-//! What is ready is the endpoint set's matter: a Service that publishes addresses that are not ready has them as ready.
+//! A name that has others under it exists. A headless Service without ready endpoints does not, nor does a label that is none of
+//! its endpoints'. What is ready is the endpoint set's matter: a Service that publishes addresses that are not ready has them as
+//! ready.
 //!
-//! A zone is kept up to date object by object; an update costs what the one Service holds, a question a hash and, but for
-//! PTR, no search. Nothing is allocated for an answer. What is told does not depend on the order of updates. The client's half, by which
+//! A zone is kept up to date object by object; an update costs what the one Service holds, a question a hash and, but for PTR, no
+//! search. Nothing is allocated for an answer. What is told does not depend on the order of updates. The client's half, by which
 //! `redis` becomes `redis.default.svc.cluster.local`, is [`ResolvConf`].
 //!
 //! Source: Kubernetes DNS specification 1.1.0, and the plugin `kubernetes` of `CoreDNS` for what that leaves open.
 //!
-//! `DIFFERENCE` from `CoreDNS`: `_tcp.S.N.svc.Z` exists if there are ports under it, and so do parts of addresses in the reverse zones, as
-//! RFC 8020 asks; a name with ports' labels has SRV records only; an alias of a name in the zone is told also if that name has no such record,
-//! or does not exist; a pod's name has no names under it, and is the pod's whichever of its addresses it has; empty labels are no name.
+//! `DIFFERENCE` from `CoreDNS`: `_tcp.S.N.svc.Z` exists if there are ports under it, and so do parts of addresses in the reverse
+//! zones, as RFC 8020 asks; a name with ports' labels has SRV records only; an alias of a name in the zone is told also if that
+//! name has no such record, or does not exist; a pod's name has no names under it, and is the pod's whichever of its addresses it
+//! has; empty labels are no name.
 
 mod answer;
 mod entry;
@@ -89,14 +91,14 @@ pub struct Config {
     pub ttl: u32,
     /// Which names pods have. Defaults to none.
     pub pods: PodMode,
-    /// Whether an endpoint without a hostname is called as its pod, where that is a label; otherwise it is called as its address. Defaults
-    /// to false.
+    /// Whether an endpoint without a hostname is called as its pod, where that is a label; otherwise it is called as its address.
+    /// Defaults to false.
     pub endpoint_pod_names: bool,
-    /// Whether Services with a cluster IP do not exist while they have no ready endpoint, so that clients look elsewhere. Defaults to
-    /// false.
+    /// Whether Services with a cluster IP do not exist while they have no ready endpoint, so that clients look elsewhere.
+    /// Defaults to false.
     pub ignore_empty_services: bool,
-    /// Which addresses' PTR records are this zone's to give. One that does not end with a label, as a /12, stands for several that do.
-    /// Defaults to all.
+    /// Which addresses' PTR records are this zone's to give. One that does not end with a label, as a /12, stands for several
+    /// that do. Defaults to all.
     pub reverse: Vec<IpNet>,
     /// The addresses of the name server itself, `ns.dns` in the zone. Defaults to none.
     pub servers: Vec<IpAddr>,

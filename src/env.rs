@@ -22,9 +22,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A container is given them once, at its start: Services that change later are not seen. [`visible`] says which Services a pod is told
-//! of, and [`Environment`] is all of it at once: each variable once, with what got lost over it, and whether a program can be started
-//! with that much.
+//! A container is given them once, at its start: Services that change later are not seen. [`visible`] says which Services a pod
+//! is told of, and [`Environment`] is all of it at once: each variable once, with what got lost over it, and whether a program
+//! can be started with that much.
 //!
 //! Source: Kubernetes kubelet `envvars` and `getServiceEnvVarMap`; Linux `execve(2)`. O(n · log n) in the Services.
 
@@ -107,10 +107,10 @@ impl fmt::Display for Var {
 
 /// The variables of these Services, in the order of the Services.
 ///
-/// With `P` for the Service's name in upper case with `_` for `-`, they are, in order: `P_SERVICE_HOST` and `P_SERVICE_PORT` (the first
-/// port's); `P_SERVICE_PORT_NAME` for each port with a name; and the older links: `P_PORT` for the first port, and for each
-/// `P_PORT_<number>_<PROTOCOL>` alone and with `_PROTO`, `_PORT`, `_ADDR`. The address is the first cluster IP; IPv6 is in brackets where a port
-/// follows. Services without a cluster IP or without ports have none.
+/// With `P` for the Service's name in upper case with `_` for `-`, they are, in order: `P_SERVICE_HOST` and `P_SERVICE_PORT` (the
+/// first port's); `P_SERVICE_PORT_NAME` for each port with a name; and the older links: `P_PORT` for the first port, and for each
+/// `P_PORT_<number>_<PROTOCOL>` alone and with `_PROTO`, `_PORT`, `_ADDR`. The address is the first cluster IP; IPv6 is in
+/// brackets where a port follows. Services without a cluster IP or without ports have none.
 ///
 /// Nothing else is done to a name: a Service that is called `1st` has variables that no shell can name.
 ///

@@ -1,4 +1,5 @@
-//! A DNS server for one zone: UDP and TCP, with EDNS. It forwards nothing. What comes in is bounded, and whatever it is, the server goes on.
+//! A DNS server for one zone: UDP and TCP, with EDNS. It forwards nothing. What comes in is bounded, and whatever it is, the
+//! server goes on.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,5 +1,5 @@
-//! Any bytes as updates of a zone and questions to it, beside a naive server; then as a question on the wire, to a zone that has every kind
-//! of name.
+//! Any bytes as updates of a zone and questions to it, beside a naive server; then as a question on the wire, to a zone that has
+//! every kind of name.
 
 #![no_main]
 

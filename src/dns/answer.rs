@@ -58,11 +58,12 @@ enum Found<'a> {
 impl Zone {
     /// What there is of a kind under a name.
     ///
-    /// Of several records another one comes first each turn, the others behind it in their order. `turn` is a count of questions, or any
-    /// number: it is stirred before use, so that each record comes first equally often in the long run whatever else is asked in between.
-    /// The same turn has the same order.
+    /// Of several records another one comes first each turn, the others behind it in their order. `turn` is a count of questions,
+    /// or any number: it is stirred before use, so that each record comes first equally often in the long run whatever else is
+    /// asked in between. The same turn has the same order.
     ///
-    /// A name outside of the zone and its reverse zones is refused, as is the transfer of the zone: [`records`](Self::records) has all of it.
+    /// A name outside of the zone and its reverse zones is refused, as is the transfer of the zone: [`records`](Self::records)
+    /// has all of it.
     pub fn answer<'a>(&'a self, name: Name<'a>, kind: RecordType, turn: u64) -> Answer<'a> {
         let mut answer = Answer {
             zone: self,
@@ -165,9 +166,9 @@ impl<'a> Answer<'a> {
     /// Leaves out records until a message with this answer has at most so many bytes: additional ones first, then, with the message
     /// marked as [truncated](Self::is_truncated), the last ones of the answer.
     ///
-    /// The size is that of a message whose names are compressed where they are the question's, and nowhere else: no message is greater
-    /// that compresses as much. What else it holds, such as the 11 bytes of an EDNS record, is for the caller to take off. Over UDP
-    /// the limit is 512, or what the client's EDNS record says.
+    /// The size is that of a message whose names are compressed where they are the question's, and nowhere else: no message is
+    /// greater that compresses as much. What else it holds, such as the 11 bytes of an EDNS record, is for the caller to take
+    /// off. Over UDP the limit is 512, or what the client's EDNS record says.
     #[must_use]
     pub fn fit(mut self, limit: usize) -> Self {
         let size = |record: Record<'_>| {

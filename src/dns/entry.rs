@@ -16,7 +16,8 @@ use crate::service::{Service, ServiceKind};
 
 /// The names of one Service. Labels are in lower case, each behind its length.
 ///
-/// In this order: an answer is a look at few lines of memory that nobody has looked at for long, and what most are about stands first.
+/// In this order: an answer is a look at few lines of memory that nobody has looked at for long, and what most are about stands
+/// first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct Entry {

@@ -263,7 +263,8 @@ impl From<Name<'_>> for NameBuf {
 impl FromStr for NameBuf {
     type Err = NameError;
 
-    /// As in a zone file: the dot at the end may be left out, `\.` is a dot in a label and `\DDD` a byte in decimal. The root is `.`.
+    /// As in a zone file: the dot at the end may be left out, `\.` is a dot in a label and `\DDD` a byte in decimal. The root is
+    /// `.`.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let mut name = Self::ROOT;
         match text {

@@ -76,7 +76,8 @@ const NDOTS: usize = 5;
 
 impl ResolvConf {
     /// What a pod of a namespace is told by the policy `ClusterFirst`: to ask the cluster's server, and to search its own
-    /// namespace, all namespaces, the zone, and then what its node searches; each once. Without a zone it searches what its node searches.
+    /// namespace, all namespaces, the zone, and then what its node searches; each once. Without a zone it searches what its node
+    /// searches.
     ///
     /// What exceeds the limits is left out from the end, and returned.
     pub fn cluster_first<S, H>(
@@ -111,9 +112,9 @@ impl ResolvConf {
         (Self { name_servers, search, ndots: NDOTS }, dropped)
     }
 
-    /// The names to ask for, in order, until one has what is looked for. A name with a dot at the end is tried alone; one with at least
-    /// [`ndots`](Self::ndots) dots first alone, then with each domain; another with each domain, then alone. What would be no
-    /// legal name is passed over.
+    /// The names to ask for, in order, until one has what is looked for. A name with a dot at the end is tried alone; one with at
+    /// least [`ndots`](Self::ndots) dots first alone, then with each domain; another with each domain, then alone. What would be
+    /// no legal name is passed over.
     ///
     /// # Errors
     ///

@@ -137,8 +137,8 @@ impl Zone {
         true
     }
 
-    /// Takes a pod as it is now: its namespace exists, and with [`PodMode::Verified`] its addresses have names there. Those of pods that
-    /// are over or being deleted have not. Whether the zone has changed by it.
+    /// Takes a pod as it is now: its namespace exists, and with [`PodMode::Verified`] its addresses have names there. Those of
+    /// pods that are over or being deleted have not. Whether the zone has changed by it.
     pub fn upsert_pod(&mut self, pod: &Pod) -> bool {
         let over = pod.phase.is_terminal() || pod.deleted.is_some();
         let mut ips = Vec::new();
@@ -174,8 +174,8 @@ impl Zone {
         true
     }
 
-    /// Says that a namespace exists, or no longer. One with a Service or a pod of this zone exists anyhow. A text that is no RFC 1123 label
-    /// is no namespace.
+    /// Says that a namespace exists, or no longer. One with a Service or a pod of this zone exists anyhow. A text that is no RFC
+    /// 1123 label is no namespace.
     pub fn declare_namespace(&mut self, name: &str, exists: bool) {
         if crate::name::check_dns1123_label(name).is_err() {
             return;
@@ -224,10 +224,11 @@ impl Zone {
         })
     }
 
-    /// All records under the zone's name that the specification knows: the zone's own, those of the Services by name, those of pods.
+    /// All records under the zone's name that the specification knows: the zone's own, those of the Services by name, those of
+    /// pods.
     ///
-    /// Not among them is what is made up when asked for: SRV records of a name without a port, and pods' with [`PodMode::Insecure`]. What
-    /// the reverse zones hold is told by [`pointers`](Self::pointers).
+    /// Not among them is what is made up when asked for: SRV records of a name without a port, and pods' with
+    /// [`PodMode::Insecure`]. What the reverse zones hold is told by [`pointers`](Self::pointers).
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let services = self.services.values().flat_map(|entry| self.records_of(entry));
         let namespaces = self.namespaces.values().filter(|_| self.config.pods == PodMode::Verified);

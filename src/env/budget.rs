@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// How many bytes arguments and environment may have together, with 8 bytes for each of them, under the usual stack limit of 8 MiB: a
-/// quarter of it.
+/// How many bytes arguments and environment may have together, with 8 bytes for each of them, under the usual stack limit of 8
+/// MiB: a quarter of it.
 pub const EXEC_LIMIT: usize = 2 << 20;
 
 /// How many bytes one `NAME=value` may have, with the zero byte behind it: 32 pages of 4 KiB.
@@ -11,8 +11,8 @@ pub const STRING_LIMIT: usize = 128 << 10;
 
 /// How much of what the kernel lets a program be started with an environment uses up.
 ///
-/// Beyond the limit no program starts in the container: `exec` fails with `E2BIG`, "argument list too long". With some 40,000 variables, which
-/// are some 5,000 Services of one namespace, it is there; `enableServiceLinks: false` is the way out.
+/// Beyond the limit no program starts in the container: `exec` fails with `E2BIG`, "argument list too long". With some 40,000
+/// variables, which are some 5,000 Services of one namespace, it is there; `enableServiceLinks: false` is the way out.
 ///
 /// Source: Linux `execve(2)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,9 +19,9 @@ const MASTER: (&str, &str) = ("default", "kubernetes");
 
 type NameHasher = BuildHasherDefault<SipHasher13>;
 
-/// The Services that a pod of a namespace is told of, by name: `default/kubernetes` always, the others of its own namespace if it has service
-/// links (`enableServiceLinks`, which defaults to true). Those without a cluster IP or without ports are passed over. A Service
-/// `kubernetes` of the pod's own namespace stands in the place of the API server's, if there are links.
+/// The Services that a pod of a namespace is told of, by name: `default/kubernetes` always, the others of its own namespace if it
+/// has service links (`enableServiceLinks`, which defaults to true). Those without a cluster IP or without ports are passed over.
+/// A Service `kubernetes` of the pod's own namespace stands in the place of the API server's, if there are links.
 ///
 /// A kubelet starts no pod, but for static ones, before it has heard of the Services that there are.
 pub fn visible<'a, I>(namespace: &str, service_links: bool, services: I) -> Vec<&'a Service>

@@ -1,5 +1,5 @@
-//! A naive DNS server: every question is a scan over all objects, in texts. A zone that has come by any updates to what it knows agrees
-//! with it. Any bytes are such updates and questions, so that the fuzz target is made of the same.
+//! A naive DNS server: every question is a scan over all objects, in texts. A zone that has come by any updates to what it knows
+//! agrees with it. Any bytes are such updates and questions, so that the fuzz target is made of the same.
 //!
 //! Source: Kubernetes DNS specification 1.1.0; for what that leaves open, what `CoreDNS`' plugin `kubernetes` does (`findServices`,
 //! `findPods`, `serviceRecordForIP`, and the records made of that).
@@ -315,7 +315,8 @@ impl World {
         Some((of_kind(records), BTreeSet::new()))
     }
 
-    /// The addresses that a pod's name stands for, by the labels under `pod`: one, or none for a name that has only others under it.
+    /// The addresses that a pod's name stands for, by the labels under `pod`: one, or none for a name that has only others under
+    /// it.
     fn pod(&self, labels: &[&str]) -> Option<Vec<IpAddr>> {
         let exists =
             self.namespace_exists(labels.first()?) && self.config.pods != PodMode::Disabled;
