@@ -597,7 +597,7 @@ fn endpoint(bytes: &mut Bytes<'_>) -> Endpoint {
         let pod = ObjectName::new("x", pod).expect("a name");
         endpoint.target = Some(Reference::new("Pod", &pod, &bytes.next().to_string()));
     }
-    if bits >> 4 & 3 == 0 {
+    if bits / 16 % 4 == 0 {
         let more = ip(bytes);
         if more.is_ipv4() == endpoint.ip.is_ipv4() {
             endpoint.other_ips.push(more);

@@ -13,9 +13,9 @@ mod convert;
 mod dns;
 mod dns_model;
 mod endpoints;
-mod env;
 #[cfg(feature = "serde")]
 mod ends;
+mod env;
 #[cfg(feature = "serde")]
 mod example;
 #[cfg(feature = "serde")]
