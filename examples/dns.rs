@@ -88,11 +88,11 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
     let mut cluster = Cluster::new(sources.read()?, setup, Mode::Userspace, None)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
     if args.echo {
         return echo(args.listen).await.map_err(|error| one(&error));
     }
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
     let dns = Arc::new(Dns::new(args.zone, args.config()));
     show(&dns, &cluster);
     let opened = dns.serve(args.listen).await;
@@ -132,7 +132,7 @@ impl Args {
             Pods::Insecure => PodMode::Insecure,
             Pods::Verified => PodMode::Verified,
         };
-        config.servers = vec![self.listen.ip()];
+        config.servers.extend(Some(self.listen.ip()).filter(|ip| !ip.is_unspecified()));
         config.seed = std::process::id().into();
         config
     }

@@ -154,7 +154,7 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
 fn dns(addr: SocketAddr) -> Arc<Dns> {
     let mut config = Config::default();
     config.pods = PodMode::Verified;
-    config.servers = vec![addr.ip()];
+    config.servers.extend(Some(addr.ip()).filter(|ip| !ip.is_unspecified()));
     config.seed = std::process::id().into();
     let zone = NameBuf::from_labels([&b"cluster"[..], b"local"]).expect("a name");
     Arc::new(Dns::new(zone, config))

@@ -16,8 +16,9 @@ static ZONE: LazyLock<Zone> = LazyLock::new(model::varied);
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(([kind, number], rest)) = bytes.split_first_chunk() else { return };
-    if kind % 4 > 0 {
-        model::run(&rest[..rest.len().min(300)]);
+    // The naive server takes its time: most inputs are questions only.
+    if kind % 8 == 0 {
+        model::run(&rest[..rest.len().min(200)]);
     }
     let kind = RecordType::from(u16::from(*kind));
     if let Ok(name) = Name::from_wire(rest) {

@@ -187,9 +187,6 @@ impl<'a> Answer<'a> {
         let additional = self.additional().take_while(fitting).count();
         self.truncated |= answers < self.answers;
         (self.answers, self.authority, self.additional) = (answers, authority, additional);
-        if self.truncated {
-            (self.authority, self.additional) = (0, 0);
-        }
         self
     }
 

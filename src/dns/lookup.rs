@@ -158,10 +158,10 @@ fn reverse_net(name: &[u8]) -> Option<(IpNet, bool)> {
     while let Some((&len, behind)) = rest.split_first() {
         let (label, behind) = behind.split_at_checked(usize::from(len))?;
         // More labels than an address has: the last ones count, and it is no address.
-        *labels.get_mut(count.min(32))? = label;
-        if count >= 33 {
+        if count >= labels.len() {
             labels.rotate_left(1);
         }
+        *labels.get_mut(count.min(32))? = label;
         count += 1;
         rest = behind;
     }

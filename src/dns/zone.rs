@@ -113,11 +113,10 @@ impl Zone {
         if known.as_ref() == Some(&entry) {
             return false;
         }
-        match known {
-            None => self.enter(service.name.namespace()),
-            Some(known) => self.unfile(&known),
+        if known.is_none() {
+            self.enter(service.name.namespace());
         }
-        let before = self.services.get(&service.name).map(|known| known.pointers());
+        let before = known.map(|known| known.pointers());
         self.file_pointers(before.unwrap_or_default(), &entry);
         self.file(&entry);
         self.services.insert(service.name.clone(), entry);

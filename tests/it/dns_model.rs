@@ -779,6 +779,11 @@ fn compare(world: &World, zone: &Zone) {
     let mut names: BTreeSet<String> =
         zone.records().map(|record| record.name.to_string()).collect();
     names.extend(pointers.iter().map(|(ip, _)| arpa(*ip)));
+    // And those that may have been.
+    for namespace in NAMESPACES {
+        names.extend(["svc", "pod"].map(|tree| format!("{namespace}.{tree}.{ZONE}.")));
+        names.extend(NAMES.map(|name| format!("{name}.{namespace}.svc.{ZONE}.")));
+    }
     for name in names {
         for kind in KINDS {
             ask(world, zone, &name, kind, 7);

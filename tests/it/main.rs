@@ -12,6 +12,7 @@ mod choices;
 mod convert;
 mod dns;
 mod dns_model;
+mod dns_server;
 mod endpoints;
 #[cfg(feature = "serde")]
 mod ends;
