@@ -5,17 +5,20 @@
 //! ```text
 //! cargo build --release --features kernel --example load
 //! unshare -n target/release/examples/load --services 1000 --services 10000
+//! unshare -n target/release/examples/load --ipvs --services 5000
 //! ```
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSet};
 use svcplane::iptables;
-use svcplane::kernel::{Iptables, KernelError, Nft, Variant};
+use svcplane::ipvs;
+use svcplane::kernel::{Iptables, Ipvs, KernelError, Nft, Variant};
 use svcplane::name::ObjectName;
 use svcplane::net::IpFamily;
 use svcplane::nftables;
@@ -34,6 +37,9 @@ struct Args {
     /// How many Services rules in `nf_tables` with a chain for each endpoint are tried with at most: they take minutes where others take a second
     #[arg(long, default_value_t = 2000)]
     chains_up_to: u32,
+    /// IPVS instead of rules, beside ipvsadm
+    #[arg(long)]
+    ipvs: bool,
 }
 
 const PORT: u16 = 8080;
@@ -120,7 +126,8 @@ fn of_iptables(layout: iptables::Layout) -> iptables::Config {
 }
 
 fn main() -> ExitCode {
-    match measure(&Args::parse()) {
+    let args = Args::parse();
+    match if args.ipvs { measure_ipvs(&args) } else { measure(&args) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -174,6 +181,64 @@ fn measure(args: &Args) -> Result<(), String> {
                 "| {count} | {name} | {load:.2?} | {change:.1?} | {bytes} | {more:.1?} | {more_bytes} | {connection:.1?} | {last:.1?} | {remove:.2?} |"
             );
         }
+    }
+    Ok(())
+}
+
+/// Virtual servers made by commands and by `ipvsadm -R`, and one real server less.
+fn measure_ipvs(args: &Args) -> Result<(), String> {
+    enter()?;
+    let node = LocalNode::new("node".parse().map_err(|error| format!("{error}"))?);
+    let failed = |error: KernelError| error.to_string();
+    let mut kernel = Ipvs::open(Duration::from_secs(10)).map_err(failed)?;
+    println!(
+        "| virtual servers | commands | ipvsadm -R | a real server less: read, compare | and tell | its commands |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for &count in &args.services {
+        let mut services: Vec<_> = (0..count).map(|n| service(n, args.endpoints)).collect();
+        let desired_of = |services: &[(Service, EndpointSet)]| {
+            let services = services.iter().map(|(service, set)| (service, set));
+            let plan = Plan::new(&node, Mode::Ipvs, services);
+            ipvs::compile(&plan, &ipvs::Config::default())
+        };
+        let commands = desired_of(&services).commands();
+        let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+        kernel.flush().map_err(failed)?;
+        let began = Instant::now();
+        let mut child = Command::new("ipvsadm")
+            .arg("-R")
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("ipvsadm: {error}"))?;
+        let mut stdin = child.stdin.take().ok_or("no standard input")?;
+        stdin.write_all(lines.as_bytes()).map_err(|error| format!("ipvsadm: {error}"))?;
+        drop(stdin);
+        let status = child.wait().map_err(|error| format!("ipvsadm: {error}"))?;
+        if !status.success() {
+            return Err(format!("ipvsadm -R: {status}"));
+        }
+        let restore = began.elapsed();
+        let by_others = kernel.state().map_err(failed)?;
+
+        kernel.flush().map_err(failed)?;
+        let ((), apply) = timed(|| kernel.apply(&commands)).map_err(failed)?;
+        if kernel.state().map_err(failed)? != by_others {
+            return Err("ipvsadm and these commands came to different ends".to_owned());
+        }
+        services[count as usize / 2] = service(count / 2, args.endpoints - 1);
+        let desired = desired_of(&services);
+        let (change, read) = timed(|| {
+            let actual = kernel.state()?;
+            Ok(ipvs::reconcile(&desired, &actual, &[]))
+        })
+        .map_err(failed)?;
+        let ((), tell) = timed(|| kernel.apply(&change)).map_err(failed)?;
+        println!(
+            "| {count} | {apply:.2?} | {restore:.2?} | {read:.2?} | {tell:.2?} | {} |",
+            change.len()
+        );
+        kernel.flush().map_err(failed)?;
     }
     Ok(())
 }
