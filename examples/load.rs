@@ -203,7 +203,10 @@ fn measure_ipvs(args: &Args) -> Result<(), String> {
             ipvs::compile(&plan, &ipvs::Config::default())
         };
         let commands = desired_of(&services).commands();
-        let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+        let mut lines = String::new();
+        for command in &commands {
+            lines.extend([command.to_string(), "\n".to_owned()]);
+        }
         kernel.flush().map_err(failed)?;
         let began = Instant::now();
         let mut child = Command::new("ipvsadm")

@@ -91,7 +91,8 @@ impl Drop for Server {
 
 /// A headless Service with these endpoints.
 fn write(folder: &std::path::Path, ips: &[&str]) {
-    let ips: String = ips.iter().map(|ip| format!("{{ ip: {ip} }}, ")).collect();
+    let ips: Vec<String> = ips.iter().map(|ip| format!("{{ ip: {ip} }}, ")).collect();
+    let ips = ips.concat();
     let text = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec: {{ clusterIP: None, ports: [{{ port: 80 }}] }}\n---\n\
          apiVersion: v1\nkind: Endpoints\nmetadata: {{ name: web }}\nsubsets: [{{ addresses: [{ips}], ports: [{{ port: 80 }}] }}]\n"
