@@ -11,8 +11,8 @@ use svcplane::plan::{LocalDetector, LocalNode, Mode, Plan};
 
 /// What a field should hold, or what a stranger may write instead.
 pub(crate) fn or_anything(good: &'static [&'static str]) -> BoxedStrategy<String> {
-    let bad = "x; drop|} }|\nflush ruleset|a { b|@services|10.0.0.1 . tcp . 80 : drop|\"|a\\b|# no|$x|10.0.0.1/8|::1%lo|*|0x10|ä|\0|\
-        a\u{202e}|tcp\u{a0}|-1|01.2.3.4|::ffff:1.2.3.4|fe80::1%eth0";
+    let bad = "x; drop|x\" -j ACCEPT|a\nCOMMIT|-j ACCEPT|! a|--comment|a -X b|} }|\
+        \nflush ruleset|a { b|@services|10.0.0.1 . tcp . 80 : drop|\"|a\\b|# no|$x|10.0.0.1/8|::1%lo|*|0x10|ä|\0|a\u{202e}|tcp\u{a0}|-1|01.2.3.4|::ffff:1.2.3.4|fe80::1%eth0";
     let bad: Vec<String> = bad.split('|').map(str::to_owned).collect();
     prop_oneof![
         12 => select(good).prop_map(str::to_owned),

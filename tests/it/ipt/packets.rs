@@ -50,7 +50,14 @@ fn what_is_forwarded_is_told_by_its_state() {
     let mut endpoint = Endpoint::new([10, 0, 0, 1].into());
     endpoint.ports = [EndpointPort::new(8080)].into();
     let set = EndpointSet::new(service.name.clone(), [endpoint]);
-    let plan = Plan::new(&node, Mode::Iptables, [(&service, &set)]);
+    let itself = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let mut other = Service::new("ns/b".parse().expect("a name"));
+    other.cluster_ips = ClusterIps::Assigned(vec![[10, 96, 0, 2].into()]);
+    other.ports = vec![ServicePort::new(80)];
+    let mut endpoint = Endpoint::new(itself.ip());
+    endpoint.ports = [EndpointPort::new(8080)].into();
+    let others = EndpointSet::new(other.name.clone(), [endpoint]);
+    let plan = Plan::new(&node, Mode::Iptables, [(&service, &set), (&other, &others)]);
     for (mut config, drops) in configs().into_iter().flat_map(|c| [(c.clone(), true), (c, false)]) {
         config.drop_invalid = drops;
         let mut tables = loaded(&plan, IpFamily::V4, &config);
@@ -80,6 +87,8 @@ fn what_is_forwarded_is_told_by_its_state() {
         assert_eq!(end(other, "127.0.0.1:9", State::Invalid), End::Drop);
         assert_eq!(end(other, "127.0.0.1:9", State::Established), End::Pass);
         assert_eq!(end([127, 0, 0, 1], "127.0.0.1:9", State::New), End::Pass);
+        // But for those that a Service sends there.
+        assert_eq!(end(other, "10.96.0.2:80", State::New), End::Backend(itself, true));
         tables.apply("*filter\n-D FORWARD -j DROP\nCOMMIT\n").expect("it is there");
         let packet = Packet::new(Protocol::Tcp, pod.into(), SocketAddr::from((other, 80)));
         let branches = tables.branches(&Host::new(&node), &packet, State::Invalid, 0);
