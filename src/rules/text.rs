@@ -56,7 +56,6 @@ impl Text {
     }
 
     /// `10.0.0.7:80`, `[fd00::7]:80`
-    #[cfg(feature = "iptables")]
     #[inline]
     pub(crate) fn addr(&mut self, addr: core::net::SocketAddr) -> &mut Self {
         if addr.is_ipv4() {
