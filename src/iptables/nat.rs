@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use super::chains::{ChainName, Chains};
 use super::{Config, Layout};
@@ -346,13 +347,15 @@ fn draw(chains: &mut Chains, backends: &[Backend], endpoints: &[ChainName]) {
     }
 }
 
-/// `0.3333333333`: ten digits, the last one rounded, to the even of two that are equally near.
+/// `0.3333333333`: ten digits, the last one rounded.
 fn probability(part: u64, whole: u64) -> [u8; 12] {
-    let (part, whole) = (u128::from(part) * 10_u128.pow(10), u128::from(whole));
-    let (mut digits, rest) = (part / whole, part % whole);
-    if 2 * rest > whole || (2 * rest == whole && digits % 2 == 1) {
-        digits += 1;
-    }
+    let (shifted, divisor) = (u128::from(part) * 10_u128.pow(10), u128::from(whole));
+    let (mut digits, rest) = (shifted / divisor, shifted % divisor);
+    digits += u128::from(match (2 * rest).cmp(&divisor) {
+        Ordering::Less => false,
+        Ordering::Equal => is_above(part, whole, digits),
+        Ordering::Greater => true,
+    });
     let mut digits = u64::try_from(digits).unwrap_or(u64::MAX);
     let mut text = *b"0.0000000000";
     for place in text.iter_mut().rev().filter(|place| **place == b'0') {
@@ -360,6 +363,14 @@ fn probability(part: u64, whole: u64) -> [u8; 12] {
         digits /= 10;
     }
     text
+}
+
+/// Whether a probability that is halfway between two of ten digits, of which the lower is given, is written as the upper one: it is if
+/// the float is, which may be a little more or less.
+#[expect(clippy::cast_precision_loss, reason = "that is how kube-proxy has it")]
+fn is_above(part: u64, whole: u64, lower: u128) -> bool {
+    let written = format!("{:.10}", part as f64 / whole as f64);
+    written.bytes().last() != b"0123456789".get((lower % 10) as usize).copied()
 }
 
 #[cfg(test)]
@@ -380,6 +391,7 @@ mod tests {
             );
         }
         assert_eq!(written(1, 2048), "0.0004882812", "to the even one");
+        assert_eq!(written(1, 51_200), "0.0000195313", "as the float, which is above");
         assert_eq!(written(u64::MAX / 2, u64::MAX), "0.5000000000");
     }
 }

@@ -66,6 +66,9 @@ fn probabilities_are_written_as_kube_proxy_does() {
         ] {
             assert_eq!(texts[100_001 - n], expected, "1 of {n}");
         }
+        for (n, text) in (2..=100_001_u32).rev().zip(&texts) {
+            assert_eq!(*text, format!("{:.10}", 1.0 / f64::from(n)), "1 of {n}");
+        }
         assert!(texts.windows(2).all(|pair| pair[0] < pair[1]), "of one length, so in order");
     }
 }
