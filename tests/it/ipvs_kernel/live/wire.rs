@@ -169,7 +169,7 @@ pub(super) fn end(
             Ok(0) => Ok(()),
             Ok(_) => Err("somebody speaks".to_owned()),
             // A segment that was sent twice on a busy machine: it has ended all the same.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
             Err(error) => Err(said(error)),
         }
     };
