@@ -47,7 +47,7 @@ pub enum Command {
     SetTimeouts(Timeouts),
     /// Starts a daemon.
     StartDaemon(Daemon),
-    /// Stops a daemon.
+    /// Stops a daemon. Linux 6.1 does not answer if it was started so shortly before that it has not run yet, and stops it all the same.
     StopDaemon(DaemonRole),
     /// Asks for the daemons that run: [`Reply::Daemon`](crate::ipvs::Reply::Daemon).
     ListDaemons,
