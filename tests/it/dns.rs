@@ -284,7 +284,7 @@ fn options() {
     assert_eq!(additional, ["ns.dns.Z A 10.96.0.10", "ns.dns.Z AAAA fd00::a"]);
 }
 
-/// `CoreDNS` `plugin/kubernetes/handler_pod_{insecure,verified,disabled}_test.go`.
+/// What `CoreDNS` answers of pods in each mode.
 #[test]
 fn pods() {
     let mut pod = Pod::new("podns/foo".parse().expect("a name"));
@@ -352,7 +352,7 @@ fn pods() {
     assert_code(&over, "podns.pod.cluster.local. A", Code::NxDomain);
 }
 
-/// `CoreDNS` `plugin/kubernetes/reverse_test.go`.
+/// `CoreDNS` `plugin/kubernetes/reverse_test.go`, `TestReverse`.
 #[test]
 fn reverse() {
     let mut config = Config::default();
@@ -479,7 +479,7 @@ fn names_of_endpoints() {
     );
 }
 
-/// `CoreDNS` `plugin/kubernetes/parse_test.go`. `DIFFERENCE`: empty labels make no name.
+/// `CoreDNS` `plugin/kubernetes/parse_test.go`, `TestParseRequest`. `DIFFERENCE`: empty labels make no name.
 #[test]
 fn questions() {
     let mut zone = handler_zone(Config::default());

@@ -132,6 +132,7 @@ fn cluster() -> Vec<Service> {
 
 /// The same, its rows. A kubelet without a list of Services is one of no Services here, and when to start a pod is the kubelet's
 /// business.
+/// The Services of `pkg/kubelet/kubelet_pods_test.go`, `TestMakeEnvironmentVariables`.
 #[test]
 fn what_a_pod_sees() {
     let kubernetes = ("KUBERNETES", "1.2.3.1", 8081);

@@ -37,6 +37,12 @@ const TRIGGER_TIME: &str = "util/trigger_time_tracker_test.go";
 const TRACKER: &str = "util/endpointslice_tracker_test.go";
 const TOPOLOGY: &str = "topologycache/topologycache_test.go";
 const TOPOLOGY_UTILS: &str = "topologycache/utils_test.go";
+const ENV: &str = "pkg/kubelet/envvars/envvars_test.go";
+const KUBELET_PODS: &str = "pkg/kubelet/kubelet_pods_test.go";
+const DNS: &str = "plugin/kubernetes/handler_test.go";
+const DNS_ENDPOINTS: &str = "plugin/kubernetes/kubernetes_test.go";
+const DNS_PARSE: &str = "plugin/kubernetes/parse_test.go";
+const DNS_REVERSE: &str = "plugin/kubernetes/reverse_test.go";
 const ENDPOINTS: &str = "pkg/controller/endpoint/endpoints_controller_test.go";
 const MIRRORING: &str = "pkg/controller/endpointslicemirroring/reconciler_test.go";
 const MIRRORING_UTILS: &str = "pkg/controller/endpointslicemirroring/utils_test.go";
@@ -46,6 +52,12 @@ const MIRRORING_CONTROLLER: &str =
 /// Tables that have to be named by a test.
 #[rustfmt::skip]
 const TABLES: &[Table] = &[
+    ("environment", ENV, "TestFromServices"),
+    ("environment", KUBELET_PODS, "TestMakeEnvironmentVariables"),
+    ("DNS", DNS, "dnsTestCases"),
+    ("DNS", DNS_ENDPOINTS, "TestEndpointHostname"),
+    ("DNS", DNS_PARSE, "TestParseRequest"),
+    ("DNS", DNS_REVERSE, "TestReverse"),
     ("selectors as text", SELECTORS, "TestSelectorParse"),
     ("selectors as text", SELECTORS, "TestDeterministicParse"),
     ("selectors as text", SELECTORS, "TestSetSelectorParser"),
