@@ -13,6 +13,7 @@ use crate::kernel::netns::{Netns, sweep_dead};
 mod flows;
 mod host;
 mod live;
+mod node;
 mod said;
 
 /// Nothing takes so long but a failure.

@@ -5,11 +5,11 @@
 //! behind, the next run removes.
 
 mod affinity;
-mod change;
+pub(crate) mod change;
 mod iptables;
 #[cfg(feature = "ipvs")]
 mod ipvs_rules;
-mod lab;
+pub(crate) mod lab;
 pub(crate) mod netns;
 pub(crate) mod scenarios;
 mod syncer;
