@@ -158,7 +158,8 @@ impl Plane {
             Self::Iptables(variant, layout) => {
                 let mut config = iptables::Config::default();
                 config.layout = layout;
-                // It is not taken back by whoever loads rules.
+                // Rules that are replaced keep to their clients, and the sysctl is not taken back.
+                self.clear(topology);
                 node.set(&[("ipv4/conf/all/route_localnet", "0")]);
                 let tools = tools(topology, variant);
                 tools.replace(plan, &config).unwrap_or_else(|error| panic!("{error}"));
