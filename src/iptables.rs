@@ -142,7 +142,7 @@ impl fmt::Display for Mark {
 ///
 /// | | linear | tree |
 /// | --- | --- | --- |
-/// | a connection's first packet | is compared with every frontend | with some 30 rules, whatever the number of frontends |
+/// | a connection's first packet | is compared with every frontend | with some 40 rules, whatever the number of frontends |
 /// | a change of endpoints writes | the chains of the port | the same |
 /// | a change of frontends writes | the chains of all frontends | the few chains near its address |
 /// | what is refused | is told by its address in `filter` | is marked in `nat`, and refused by its mark in `filter` |
