@@ -32,7 +32,12 @@ use crate::time::Instant;
 /// ```
 ///
 /// **Order.** What packets are let through by comes before what sends them: sets, rules, real servers and then addresses; addresses that are
-/// no longer a Service's go last. All is compared with what the kernel has, so that a sync that failed, or that another program was at
+/// no longer a Service's go last.
+///
+/// **Loopback.** A client of this machine that binds to a loopback address reaches endpoints at this machine's own addresses only: IPVS sends nothing
+/// elsewhere that comes from there, masqueraded or not.
+///
+/// **Restart.** All is compared with what the kernel has, so that a sync that failed, or that another program was at
 /// work after, is put right by the next one.
 #[derive(Debug)]
 #[non_exhaustive]
