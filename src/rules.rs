@@ -35,6 +35,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::net::InterfaceName;
 use crate::plan::ServicePortName;
 
 #[cfg(feature = "nftables")]
@@ -161,6 +162,16 @@ impl FromStr for Prefix {
 pub(crate) fn set_name(prefix: &Prefix, family: crate::net::IpFamily, set: &str) -> String {
     let family = if family == crate::net::IpFamily::V6 { "6-" } else { "" };
     alloc::format!("{prefix}-{family}{set}")
+}
+
+/// The names of interfaces that begin with one, with what stands for any rest. No name is longer than 15 bytes: one of 15 is all there is, and tools
+/// refuse more.
+pub(crate) fn interfaces(prefix: InterfaceName, rest: char) -> String {
+    let mut names = String::from(prefix.as_str());
+    if names.len() < 15 {
+        names.push(rest);
+    }
+    names
 }
 
 /// Those of some ranges that are not within another, sorted: they do not overlap and hold the same addresses.

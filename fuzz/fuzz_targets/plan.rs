@@ -71,12 +71,15 @@ fn rules(plan: &Plan, changes: Option<&Changes>) {
         check(delta.script);
         check(nftables::sweep(plan, &config, &delta.leftovers));
     }
-    for family in [IpFamily::V4, IpFamily::V6] {
-        let config = iptables::Config::default();
-        check(match changes {
-            None => iptables::compile(plan, family, &config),
-            Some(changes) => iptables::delta(plan, changes, family, &config),
-        });
+    for layout in [iptables::Layout::Tree, iptables::Layout::Linear] {
+        let mut config = iptables::Config::default();
+        config.layout = layout;
+        for family in [IpFamily::V4, IpFamily::V6] {
+            check(match changes {
+                None => iptables::compile(plan, family, &config),
+                Some(changes) => iptables::delta(plan, changes, family, &config),
+            });
+        }
     }
 }
 

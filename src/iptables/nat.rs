@@ -11,7 +11,7 @@ use super::{Config, Layout};
 use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::{Action, Frontend, FrontendKind, LocalDetector, NodePortReach, Plan, PortPlan};
-use crate::rules::{Hash, Hashes, Source, Text, disjoint, seconds};
+use crate::rules::{Hash, Hashes, Source, Text, disjoint, interfaces, seconds};
 use crate::service::TrafficPolicy;
 
 /// `-m tcp -p tcp -d ADDRESS --dport PORT`
@@ -53,11 +53,9 @@ impl Pods {
                 cidrs.into_iter().map(|net| format!("-s {net} ")).collect()
             }
             LocalDetector::Bridge(name) => alloc::vec![format!("-i {name} ")],
-            // No name is longer than this one.
-            LocalDetector::InterfacePrefix(name) if name.as_str().len() == 15 => {
-                alloc::vec![format!("-i {name} ")]
+            LocalDetector::InterfacePrefix(prefix) => {
+                alloc::vec![format!("-i {} ", interfaces(*prefix, '+'))]
             }
-            LocalDetector::InterfacePrefix(prefix) => alloc::vec![format!("-i {prefix}+ ")],
             _ => Vec::new(),
         };
         let mark_others = match &*are {

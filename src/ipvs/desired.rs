@@ -148,10 +148,7 @@ impl Actual {
 /// Source: kube-proxy's ipvs mode.
 pub fn compile(plan: &Plan, config: &Config) -> Desired {
     let mut desired = Desired::default();
-    for service in plan.services() {
-        let own = |ip: &IpAddr| plan.node().is_own(*ip);
-        desired.addresses.extend(bound(service).filter(|ip| !own(ip)));
-    }
+    desired.addresses.extend(addresses(plan));
     let of_ports = |node_ports: bool| {
         let ports = plan.ports();
         ports.flat_map(move |port| {
@@ -170,6 +167,11 @@ pub fn compile(plan: &Plan, config: &Config) -> Desired {
         }
     }
     desired
+}
+
+/// The addresses that the node is to have, but for those that are its own anyway.
+pub(super) fn addresses(plan: &Plan) -> impl Iterator<Item = IpAddr> {
+    plan.services().flat_map(|service| bound(service)).filter(|ip| !plan.node().is_own(*ip))
 }
 
 /// The addresses of a Service that the node is to have.

@@ -9,7 +9,7 @@ use super::Config;
 use super::sets::{Entry, NAMES, Sets};
 use crate::net::IpFamily;
 use crate::plan::{LocalDetector, Plan};
-use crate::rules::{Source, disjoint};
+use crate::rules::{Source, disjoint, interfaces};
 
 /// As `nft` has it: `10.0.0.1 . tcp . 80 . 10.0.0.0/8`.
 struct Element<'a>(&'a Entry);
@@ -133,7 +133,9 @@ fn write_table(script: &mut String, plan: &Plan, family: IpFamily, config: &Conf
             cidrs.collect::<String>()
         }
         LocalDetector::Bridge(name) => format!("meta iifname \"{name}\" return\n"),
-        LocalDetector::InterfacePrefix(prefix) => format!("meta iifname \"{prefix}*\" return\n"),
+        LocalDetector::InterfacePrefix(prefix) => {
+            format!("meta iifname \"{}\" return\n", interfaces(*prefix, '*'))
+        }
         _ => String::new(),
     };
     // IPVS has what comes in at 98, and the node's own packets at -99.

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::desired::places;
+use super::desired::{addresses, places};
 use crate::net::{IpFamily, Protocol};
 use crate::plan::{Action, Frontend, Plan, PortPlan};
 use crate::rules::disjoint;
@@ -79,8 +79,7 @@ impl Sets {
     /// ```
     pub fn new(plan: &Plan, family: IpFamily) -> Self {
         let mut sets = Self { family, sets: Default::default() };
-        let desired = super::compile(plan, &super::Config::default());
-        let ips = desired.addresses().filter(|ip| IpFamily::of(*ip) == family);
+        let ips = addresses(plan).filter(|ip| IpFamily::of(*ip) == family);
         sets.sets[IPS].extend(ips.map(Entry::Ip));
         let of_family = |port: &&PortPlan| port.family == family;
         // A Service's own address has what it has, whatever node ports there are.

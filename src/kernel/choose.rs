@@ -58,11 +58,7 @@ fn probe(mode: Mode, netns: Option<&NetnsName>) -> Result<(), KernelError> {
         }
         Mode::Iptables => Iptables::detect(netns)?.supported().map(|_| ()),
         Mode::Ipvs => {
-            let timeout = Duration::from_secs(10);
-            let mut ipvs = match netns {
-                Some(netns) => Ipvs::open_in(netns, timeout)?,
-                None => Ipvs::open(timeout)?,
-            };
+            let mut ipvs = Ipvs::open_at(netns, Duration::from_secs(10))?;
             let scheduler = Config::default().scheduler;
             if !ipvs.has_scheduler(scheduler)? {
                 return Err(KernelError::NoScheduler(scheduler));

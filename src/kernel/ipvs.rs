@@ -84,7 +84,14 @@ impl Ipvs {
     ///
     /// [`KernelError::Netns`] if the namespace cannot be entered, or as [`open`](Self::open).
     pub fn open_in(netns: &NetnsName, timeout: Duration) -> Result<Self, KernelError> {
-        inside(Some(netns), || Self::open(timeout))?
+        Self::open_at(Some(netns), timeout)
+    }
+
+    pub(super) fn open_at(
+        netns: Option<&NetnsName>,
+        timeout: Duration,
+    ) -> Result<Self, KernelError> {
+        inside(netns, || Self::open(timeout))?
     }
 
     /// Tells or asks the kernel one thing. The answers to a question that can have none or one, too, are a list.

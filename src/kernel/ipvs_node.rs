@@ -10,7 +10,7 @@ use super::{DummyInterface, Iptables, Ipvs, KernelError, NetnsName, Parameters};
 use crate::iptables;
 use crate::ipvs::{self, Command, Config, Drain, Sets};
 use crate::net::IpFamily;
-use crate::plan::Plan;
+use crate::plan::{LocalNode, Plan};
 use crate::time::Instant;
 
 /// A node whose Services IPVS carries out: virtual servers, the interface with their addresses, the sets and the rules that go with them.
@@ -50,8 +50,8 @@ pub struct IpvsNode {
     ipset: PathBuf,
     config: Config,
     drain: Drain,
-    /// The plan whose sets and rules are loaded; `None` if that is not known.
-    loaded: Option<Plan>,
+    /// The node for which rules are loaded, and the sets of each family; `None` if that is not known.
+    loaded: Option<(LocalNode, Vec<Sets>)>,
 }
 
 /// What a sync did.
@@ -77,11 +77,7 @@ impl IpvsNode {
         config: Config,
         deadline: Option<Duration>,
     ) -> Result<Self, KernelError> {
-        let timeout = Duration::from_secs(10);
-        let mut ipvs = match netns {
-            Some(netns) => Ipvs::open_in(netns, timeout)?,
-            None => Ipvs::open(timeout)?,
-        };
+        let mut ipvs = Ipvs::open_at(netns, Duration::from_secs(10))?;
         if !ipvs.has_scheduler(config.scheduler)? {
             return Err(KernelError::NoScheduler(config.scheduler));
         }
@@ -156,22 +152,22 @@ impl IpvsNode {
 
     /// Loads sets and, if the node is another, rules.
     fn load(&mut self, plan: &Plan) -> Result<(), KernelError> {
-        let before = self.loaded.take();
-        let known = before.as_ref().filter(|before| before.node() == plan.node());
-        for &family in &self.iptables.families {
-            let sets = Sets::new(plan, family);
-            let input = match known {
-                Some(before) => sets.ipset_delta(&Sets::new(before, family), &self.config.prefix),
+        let before = self.loaded.take().filter(|(node, _)| node == plan.node());
+        let families = self.iptables.families.iter();
+        let sets: Vec<Sets> = families.map(|&family| Sets::new(plan, family)).collect();
+        for (place, sets) in sets.iter().enumerate() {
+            let input = match &before {
+                Some((_, before)) => sets.ipset_delta(&before[place], &self.config.prefix),
                 None => sets.ipset(&self.config.prefix),
             };
             if !input.is_empty() {
                 self.tool().succeed(&["restore"], &input, |_| ())?;
             }
         }
-        if known.is_none() {
+        if before.is_none() {
             self.iptables.beside_ipvs(plan, &self.rules())?;
         }
-        self.loaded = Some(plan.clone());
+        self.loaded = Some((plan.node().clone(), sets));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::object::At;
 use super::{Config, family_str};
 use crate::net::IpFamily;
 use crate::plan::{LocalDetector, NodePortReach, Plan};
-use crate::rules::{Text, disjoint};
+use crate::rules::{Text, disjoint, interfaces};
 
 /// Declares the base chains and what they jump to. The flow is kube-proxy's: source ranges before translation, refusals after it,
 /// where `reject` may stand.
@@ -121,7 +121,8 @@ fn pods(plan: &Plan, family: IpFamily, not: &str) -> Option<Text> {
             text.str("iifname").str(not).str(" \"").display(name).str("\"");
         }
         LocalDetector::InterfacePrefix(prefix) => {
-            text.str("iifname").str(not).str(" \"").display(prefix).str("*\"");
+            let names = interfaces(*prefix, '*');
+            text.str("iifname").str(not).str(" \"").str(&names).str("\"");
         }
         _ => return None,
     }

@@ -7,7 +7,7 @@ use svcplane::iptables::{self, beside_ipvs};
 use svcplane::ipvs::{Config, Sets, nftables, nftables_delta, nftables_remove};
 use svcplane::kernel::{Iptables, Nft, Variant};
 use svcplane::net::IpFamily;
-use svcplane::plan::{Mode, Plan};
+use svcplane::plan::{LocalDetector, LocalNode, Mode, Plan};
 
 use crate::ends::scenarios;
 
@@ -34,6 +34,30 @@ fn every_scenarios_rules_are_taken() {
         checked += 1;
     }
     assert!(checked > 100, "{checked}");
+}
+
+/// No interface's name is longer than this beginning of one: there is no room for what stands for the rest.
+#[test]
+fn the_longest_beginning_of_a_name_is_taken() {
+    if !ready("the_longest_beginning_of_a_name_is_taken") {
+        return;
+    }
+    let netns = Netns::new("ipvs-prefix");
+    let (mut nft, mut tools) = (Nft::new(), Iptables::new(Variant::Nft));
+    nft.netns = Some(netns.name());
+    tools.netns = Some(netns.name());
+    for name in ["veth", "fourteen-bytes", "fifteen-of-them"] {
+        let mut node = LocalNode::new("here".parse().expect("a name"));
+        node.pods = LocalDetector::InterfacePrefix(name.parse().expect("a name"));
+        let plan = |mode| Plan::empty(node.clone(), mode);
+        let own = svcplane::nftables::compile(&plan(Mode::Nftables), &<_>::default());
+        for script in [own, nftables(&plan(Mode::Ipvs), &Config::default())] {
+            nft.check(&script).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(script.contains(name));
+        }
+        let replaced = tools.replace(&plan(Mode::Iptables), &iptables::Config::default());
+        replaced.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 #[test]
