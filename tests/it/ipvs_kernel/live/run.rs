@@ -67,6 +67,7 @@ pub(super) struct Setup {
 
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
+    pub(super) operations: usize,
     pub(super) picks: usize,
     /// Picks of none.
     pub(super) refused: usize,
@@ -76,6 +77,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn add(&mut self, other: Self) {
+        self.operations += other.operations;
         self.picks += other.picks;
         self.refused += other.refused;
         self.states += other.states;
@@ -83,7 +85,7 @@ impl Outcome {
     }
 }
 
-/// Runs until something differs, or it takes too long.
+/// Runs until something differs, or a timer may end something.
 pub(super) fn run(setup: &Setup, ipvs: &mut Ipvs, operations: usize) -> Outcome {
     let mut run = Run::new(setup, ipvs);
     let begun = Instant::now();
@@ -101,6 +103,7 @@ pub(super) fn run(setup: &Setup, ipvs: &mut Ipvs, operations: usize) -> Outcome 
             }
             break;
         }
+        run.outcome.operations += 1;
     }
     run.outcome
 }
