@@ -54,6 +54,16 @@ impl From<SocketAddr> for Backend {
     }
 }
 
+/// What becomes of one backend. [`Balancer::change`](crate::balancer::Balancer::change) carries it out.
+#[expect(clippy::exhaustive_enums, reason = "there is nothing else that can happen to one")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendChange {
+    /// It goes; its connections stay counted.
+    Remove(SocketAddr),
+    /// It comes, or what there is of its address gets this weight and these thresholds in its place.
+    Set(Backend),
+}
+
 /// A handle on a backend of one balancer, good until the backend is removed, its connections are over
 /// and its grace time has passed. After that it is an error value, never another backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -62,7 +62,7 @@ use siphasher::sip::SipHasher13;
 use thiserror::Error;
 
 use crate::affinity::{Affinity, Scope};
-use crate::backend::{Backend, BackendId, Flow};
+use crate::backend::{Backend, BackendChange, BackendId, Flow};
 use crate::sched::{
     Algorithm, AnyScheduler, Backends, Change, Entry, Flags, MaglevHashing, Place, Scheduler,
 };
@@ -322,6 +322,35 @@ impl<S: Scheduler> Balancer<S> {
             let present = listed.and_then(|id| self.get(id)).map(|entry| entry.backend);
             if present != Some(legal(backend)) {
                 self.add(backend, now);
+            }
+        }
+    }
+
+    /// Carries changes out, one after the other. O(change), where [`set_backends`](Self::set_backends) looks at all there are: a balancer
+    /// that has followed all changes of a list since it had none is as one that was given the list each time.
+    ///
+    /// ```
+    /// # use svcplane::{backend::BackendChange, balancer::Balancer, sched::Algorithm, time::Instant};
+    /// # let mut balancer = Balancer::new(Algorithm::RoundRobin, 7);
+    /// let addr = "10.0.0.1:80".parse()?;
+    /// balancer.change([BackendChange::Set(std::net::SocketAddr::into(addr))], Instant::ZERO);
+    /// assert!(balancer.find(addr).is_some());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn change<I>(&mut self, changes: I, now: Instant)
+    where
+        I: IntoIterator<Item = BackendChange>,
+    {
+        self.expire(now);
+        for change in changes {
+            match change {
+                BackendChange::Set(backend) => drop(self.add(backend, now)),
+                BackendChange::Remove(addr) => {
+                    if let Some(id) = self.find(addr) {
+                        // One that is removed already stays so.
+                        let _ = self.remove(id, now);
+                    }
+                }
             }
         }
     }

@@ -51,6 +51,7 @@ use core::net::IpAddr;
 
 pub use explain::{Explanation, Reason, Standing};
 pub use merge::Merged;
+pub(crate) use resolve::depends_on_all;
 pub use set::{Duplicate, EndpointSet, Statement};
 pub(crate) use slices::RESERVED_LABELS;
 pub use slices::{EndpointSlice, Packing, SliceWrites};

@@ -10,6 +10,7 @@ pub mod assign;
 pub mod backend;
 pub mod balancer;
 mod bitset;
+pub mod catalog;
 pub mod dns;
 mod draw;
 pub mod endpoints;

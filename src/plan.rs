@@ -38,6 +38,7 @@
 //! [`Plan::route`] looks two addresses up in a hash table.
 
 mod changes;
+mod claims;
 mod conntrack;
 mod explain;
 mod health;
@@ -67,9 +68,10 @@ use crate::endpoints::EndpointSet;
 use crate::name::{DnsLabel, ObjectName};
 use crate::net::{IpFamily, Protocol};
 use crate::sched::Algorithm;
-use crate::service::{Service, ServiceKind, ServicePort, TrafficPolicy};
+use crate::service::{Service, ServicePort, TrafficPolicy};
 
-pub use changes::{Changes, ServiceChange};
+pub use changes::{Changes, RouteChange, ServiceChange};
+pub(crate) use claims::Claims;
 pub use conntrack::ConntrackFlow;
 pub use explain::Explanation;
 pub use health::{Health, HealthAnswer};
@@ -346,7 +348,7 @@ impl Plan {
         I: IntoIterator<Item = (&'a Service, &'a EndpointSet)>,
     {
         let mut served: Vec<(&Service, &EndpointSet)> =
-            services.into_iter().filter(|(service, _)| is_served(node, service)).collect();
+            services.into_iter().filter(|(service, _)| node.serves(service)).collect();
         served.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name).then(age(a).cmp(&age(b))));
         served.dedup_by_key(|(service, _)| &service.name);
         served.sort_by_key(|(service, _)| (age(service), &service.name));
@@ -590,10 +592,4 @@ impl PortPlan {
 /// A known time is before an unknown one.
 const fn age(service: &Service) -> (bool, Option<crate::time::Timestamp>) {
     (service.created.is_none(), service.created)
-}
-
-fn is_served(node: &LocalNode, service: &Service) -> bool {
-    !matches!(service.kind, ServiceKind::ExternalName(_))
-        && !service.cluster_ips.as_slice().is_empty()
-        && node.watches(service)
 }

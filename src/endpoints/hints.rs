@@ -42,6 +42,11 @@ impl Wish {
         }
     }
 
+    /// Whether what one endpoint gets depends on what the others are.
+    pub(super) fn is_of_all(self) -> bool {
+        self == Self::Proportional
+    }
+
     /// What one ready endpoint gets whatever the others are.
     fn own(self, endpoint: &Endpoint) -> Hints {
         let zones = endpoint.zone.iter().filter(|_| self != Self::Nothing);

@@ -105,6 +105,16 @@ impl EndpointSlice {
         &self.endpoints
     }
 
+    /// Takes the endpoints out, and leaves the rest.
+    pub(crate) fn take_endpoints(&mut self) -> Vec<Endpoint> {
+        core::mem::take(&mut self.endpoints)
+    }
+
+    /// Puts endpoints in that were taken out.
+    pub(crate) fn put_endpoints(&mut self, endpoints: Vec<Endpoint>) {
+        self.endpoints = endpoints;
+    }
+
     /// The beginning of the names of a Service's slices, which the API server completes: the Service's name and a
     /// dash, if that much is legal.
     pub fn generate_name(service: &ObjectName) -> alloc::string::String {

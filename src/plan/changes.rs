@@ -3,9 +3,17 @@
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::iter::{self, Peekable};
+use core::slice;
 
-use super::{LocalNode, Mode, Plan, ServicePlan};
+use super::topology::order;
+use super::{LocalNode, Mode, Plan, PortPlan, ServicePlan, ServicePortName};
+use crate::backend::BackendChange;
 use crate::name::ObjectName;
+use crate::net::IpFamily;
+use crate::service::TrafficPolicy;
 
 /// What leads from one plan to another: for each Service that is treated otherwise, both its plans.
 ///
@@ -39,6 +47,83 @@ pub struct ServiceChange {
     pub before: Option<Arc<ServicePlan>>,
     /// What is done now; `None` if it is not served.
     pub after: Option<Arc<ServicePlan>>,
+}
+
+/// The backends of one port under one policy, before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteChange<'a> {
+    /// The port.
+    pub port: &'a ServicePortName,
+    /// The address family.
+    pub family: IpFamily,
+    /// The policy.
+    pub policy: TrafficPolicy,
+    /// What was done for the port; `None` if it was not there.
+    pub before: Option<&'a PortPlan>,
+    /// What is done for it now; `None` if it is not there.
+    pub after: Option<&'a PortPlan>,
+}
+
+impl ServiceChange {
+    /// Each route that there was or is, by port, family and policy: for each port two. Those are among them whose backends stay as they are.
+    pub fn routes(&self) -> impl Iterator<Item = RouteChange<'_>> {
+        fn ports(plan: Option<&Arc<ServicePlan>>) -> Peekable<slice::Iter<'_, PortPlan>> {
+            plan.map_or(&[][..], |plan| &plan.ports).iter().peekable()
+        }
+        let (mut before, mut after) = (ports(self.before.as_ref()), ports(self.after.as_ref()));
+        let ports = iter::from_fn(move || {
+            let order = match (before.peek(), after.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.name.cmp(&new.name).then(old.family.cmp(&new.family)),
+            };
+            let old = if order.is_le() { before.next() } else { None };
+            let new = if order.is_ge() { after.next() } else { None };
+            Some((old.or(new)?, old, new))
+        });
+        let policies = [TrafficPolicy::Cluster, TrafficPolicy::Local];
+        ports.flat_map(move |(port, before, after)| {
+            let (port, family) = (&port.name, port.family);
+            policies.map(|policy| RouteChange { port, family, policy, before, after })
+        })
+    }
+}
+
+impl<'a> RouteChange<'a> {
+    /// What has to be done with a [`Balancer`](crate::balancer::Balancer) that has the backends of before: first those that go, then those that
+    /// are edited or come, in the order of the backends.
+    pub fn backends(&self) -> impl Iterator<Item = BackendChange> + use<> {
+        let of = |port: Option<&'a PortPlan>| {
+            port.map_or(&[][..], |port| &port.targets(self.policy).backends)
+        };
+        let (mut gone, mut set) = (Vec::new(), Vec::new());
+        // Both are in one order.
+        let (mut old, mut new) = (of(self.before).iter(), of(self.after).iter());
+        let (mut before, mut after) = (old.next(), new.next());
+        while before.or(after).is_some() {
+            let order = match (before, after) {
+                (Some(old), Some(new)) => order(old.addr, new.addr),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            match (before, after) {
+                (Some(old), _) if order.is_lt() => gone.push(BackendChange::Remove(old.addr)),
+                (old, Some(new)) if order.is_gt() || old != Some(new) => {
+                    set.push(BackendChange::Set(*new));
+                }
+                _ => {}
+            }
+            if order.is_le() {
+                before = old.next();
+            }
+            if order.is_ge() {
+                after = new.next();
+            }
+        }
+        gone.into_iter().chain(set)
+    }
 }
 
 impl Changes {
@@ -104,9 +189,18 @@ impl Changes {
             (before, after) => before.is_none() && after.is_none(),
         };
         if !same {
-            let change = ServiceChange { before: before.cloned(), after: after.cloned() };
-            self.services.insert(name.clone(), change);
+            self.put(name, before.cloned(), after.cloned());
         }
+    }
+
+    /// Notes two plans that are known to differ.
+    pub(super) fn put(
+        &mut self,
+        name: &ObjectName,
+        before: Option<Arc<ServicePlan>>,
+        after: Option<Arc<ServicePlan>>,
+    ) {
+        self.services.insert(name.clone(), ServiceChange { before, after });
     }
 }
 
@@ -123,8 +217,8 @@ impl Plan {
         loop {
             let order = match (before.peek(), after.peek()) {
                 (None, None) => return changes,
-                (Some(_), None) => core::cmp::Ordering::Less,
-                (None, Some(_)) => core::cmp::Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
                 (Some((a, _)), Some((b, _))) => a.cmp(b),
             };
             let old = if order.is_le() { before.next() } else { None };

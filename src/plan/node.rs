@@ -16,7 +16,7 @@ use crate::labels::Labels;
 use crate::name::NodeName;
 use crate::net::{InterfaceName, IpFamily, SpecialAddress, special_address};
 use crate::node::Node;
-use crate::service::Service;
+use crate::service::{Service, ServiceKind};
 
 /// What carries a plan out. Modes differ in this, and in nothing else:
 ///
@@ -140,6 +140,13 @@ impl LocalNode {
     /// [`HEADLESS_LABEL`], whatever the value. A plan heeds that by itself.
     pub fn watches(&self, service: &Service) -> bool {
         self.is_meant(&service.labels) && !service.labels.contains_key(HEADLESS_LABEL)
+    }
+
+    /// Whether a plan has anything to do for a Service: it is watched, has an address, and is no alias.
+    pub(crate) fn serves(&self, service: &Service) -> bool {
+        !matches!(service.kind, ServiceKind::ExternalName(_))
+            && !service.cluster_ips.as_slice().is_empty()
+            && self.watches(service)
     }
 
     /// The same of an EndpointSlice. Others have to be left out of what an [`EndpointSet`](crate::endpoints::EndpointSet) is merged from.

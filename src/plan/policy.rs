@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::topology::Candidates;
 use super::{
-    Action, Frontend, FrontendKind, Health, LocalNode, Mode, PortPlan, SCHEDULER_ANNOTATION,
+    Action, Claim, Frontend, FrontendKind, Health, LocalNode, Mode, PortPlan, SCHEDULER_ANNOTATION,
     ServicePlan, ServicePortName, WEIGHTS_ANNOTATION, Warning, WarningKind,
 };
 use crate::endpoints::{Endpoint, EndpointSet};
@@ -88,6 +88,13 @@ pub(super) fn plan_service(
         conflicts: Vec::new(),
         warnings: kinds.into_iter().map(warning).collect(),
     }
+}
+
+/// All that a Service claims: the same whatever its endpoints are.
+pub(super) fn claims(node: &LocalNode, mode: Mode, service: &Service) -> BTreeSet<Claim> {
+    let endpoints = EndpointSet::new(service.name.clone(), []);
+    let planned = plan_service(node, mode, service, &endpoints);
+    planned.claims().map(|(claim, _)| claim).collect()
 }
 
 struct Planner<'a> {

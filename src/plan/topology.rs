@@ -1,6 +1,7 @@
 //! Which endpoints of a port traffic goes to: readiness, then topology, then those that still serve while they go.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
@@ -156,6 +157,11 @@ impl<'a> Candidates<'a> {
         }
         Basis::Ready
     }
+}
+
+/// How two addresses with ports stand to each other in a list of backends.
+pub(super) fn order(a: SocketAddr, b: SocketAddr) -> Ordering {
+    if a == b { Ordering::Equal } else { Text::of(a).cmp(&Text::of(b)) }
 }
 
 /// An address and port as text, by which kube-proxy orders endpoints: at most `[` 39 `]:65535`.

@@ -13,7 +13,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["endpoints", "assign", "sync"]),
     (5, &["k8s", "dns", "env", "plan"]),
     (6, &["rules"]),
-    (7, &["iptables", "ipvs", "nftables"]),
+    (7, &["catalog", "iptables", "ipvs", "nftables"]),
     (8, &["kernel"]),
 ];
 
