@@ -199,7 +199,8 @@ impl Rules {
 /// [retry](Pacing::retry) is over. Full scripts and deltas are [paced](Pacing::period); sweeps and flows are not. A step is
 /// to be answered by [`done`](Self::done) or [`failed`](Self::failed); one that was not, when the next is asked for, counts as failed.
 ///
-/// Source: kube-proxy's `BoundedFrequencyRunner`, nftables and iptables modes. A step costs what [`Plan::diff`] and the script cost.
+/// Source: kube-proxy's `BoundedFrequencyRunner`, nftables and iptables modes. A step costs what the script costs, and after [`desire`](Syncer::desire) what
+/// [`Plan::diff`] costs.
 #[derive(Clone, Debug)]
 pub struct Syncer {
     rules: Rules,
@@ -209,6 +210,8 @@ pub struct Syncer {
     desired: Option<Arc<Plan>>,
     /// What the kernel has; `None` if that is not known.
     loaded: Option<Arc<Plan>>,
+    /// What leads from what is loaded, or handed out to be, to what is desired; `None` if that has to be found out.
+    ahead: Option<Changes>,
     /// When the last full script was loaded.
     full_at: Instant,
     /// When the allowance for scripts is whole again.
@@ -225,9 +228,17 @@ pub struct Syncer {
 /// What was handed out and not answered yet.
 #[derive(Clone, Debug)]
 enum Pending {
-    Load { plan: Arc<Plan>, full: bool, leftovers: Vec<Leftover>, udp: bool },
+    Load { plan: Loaded, leftovers: Vec<Leftover>, udp: bool },
     Sweep,
     Flows,
+}
+
+/// What is loaded when a script has been.
+#[derive(Clone, Debug)]
+enum Loaded {
+    Plan(Arc<Plan>),
+    /// What was, and these.
+    Changes(Changes),
 }
 
 impl Syncer {
@@ -240,6 +251,7 @@ impl Syncer {
             slices_listed: false,
             desired: None,
             loaded: None,
+            ahead: None,
             full_at: Instant::ZERO,
             paced_until: Instant::ZERO,
             retry_at: None,
@@ -257,6 +269,22 @@ impl Syncer {
             self.retry_at = None;
         }
         self.desired = Some(plan);
+        self.ahead = None;
+    }
+
+    /// Says what has changed of what is to be carried out, since [`desire`](Self::desire) said what that is: as by
+    /// [`Catalog::apply`](crate::catalog::Catalog::apply). O(change), where `desire` has the whole plans compared.
+    pub fn follow(&mut self, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Some(desired) = &mut self.desired {
+            self.retry_at = None;
+            Arc::make_mut(desired).apply(changes);
+            if let Some(ahead) = &mut self.ahead {
+                ahead.merge(changes.clone());
+            }
+        }
     }
 
     /// Says that all Services are known. Nothing is loaded before.
@@ -306,15 +334,21 @@ impl Syncer {
         match self.pending.take() {
             None | Some(Pending::Sweep) => {}
             Some(Pending::Flows) => self.flows_at = None,
-            Some(Pending::Load { plan, full, leftovers, udp }) => {
+            Some(Pending::Load { plan, leftovers, udp }) => {
                 self.retry_at = None;
-                if full {
+                if matches!(plan, Loaded::Plan(_)) {
                     self.full_at = now;
                     self.leftovers.clear();
                 }
                 let ripe = now + self.pacing.sweep_after;
                 self.leftovers.extend(leftovers.into_iter().map(|leftover| (ripe, leftover)));
-                self.loaded = Some(plan);
+                match (plan, &mut self.loaded) {
+                    (Loaded::Plan(plan), loaded) => *loaded = Some(plan),
+                    (Loaded::Changes(changes), Some(loaded)) => {
+                        Arc::make_mut(loaded).apply(&changes);
+                    }
+                    (Loaded::Changes(_), None) => {}
+                }
                 if udp {
                     self.flows_at = Some(now);
                 }
@@ -339,30 +373,28 @@ impl Syncer {
     /// A script that leads to what is desired, if one is needed and may be loaded by now.
     fn load(&mut self, desired: &Arc<Plan>, now: Instant, wake: &mut Wake) -> Option<Step> {
         let full_at = self.next_full();
-        let changes = match &self.loaded {
-            Some(loaded) if full_at.is_none_or(|at| now < at) => {
-                let changes = Plan::diff(loaded, desired);
-                if changes.is_empty() {
-                    wake.at(full_at);
-                    return None;
-                }
-                Some(changes)
+        let known = self.loaded.as_ref().filter(|_| full_at.is_none_or(|at| now < at));
+        if let Some(loaded) = known {
+            let ahead = self.ahead.get_or_insert_with(|| Plan::diff(loaded, desired));
+            if ahead.is_empty() {
+                wake.at(full_at);
+                return None;
             }
-            _ => None,
-        };
+        }
+        let is_known = known.is_some();
         if !wake.is_due(self.pace(now), now) {
             return None;
         }
-        let plan = Arc::clone(desired);
+        let changes = self.ahead.replace(Changes::default()).filter(|_| is_known);
         let delta = changes.and_then(|changes| {
             let delta = self.rules.delta(desired, &changes)?;
             Some((changes, delta))
         });
         let Some((changes, (script, leftovers))) = delta else {
+            let plan = Arc::clone(desired);
             // What was open before this program began, or while nobody knew what was loaded, counts.
             self.pending = Some(Pending::Load {
-                plan: Arc::clone(&plan),
-                full: true,
+                plan: Loaded::Plan(Arc::clone(&plan)),
                 leftovers: Vec::new(),
                 udp: true,
             });
@@ -370,7 +402,7 @@ impl Syncer {
             return Some(Step::Full(plan));
         };
         let (services, udp) = (changes.services().len(), changes_udp(&changes));
-        self.pending = Some(Pending::Load { plan, full: false, leftovers, udp });
+        self.pending = Some(Pending::Load { plan: Loaded::Changes(changes), leftovers, udp });
         if script.is_empty() {
             self.done(now);
             return None;

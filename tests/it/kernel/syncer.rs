@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use svcplane::kernel::{Pacing, Script, Step, Syncer};
 use svcplane::net::Protocol;
 use svcplane::nftables::{ClientAffinity, Config};
@@ -225,4 +228,61 @@ fn another_node_is_a_full_script() {
     node.masquerade_all = true;
     syncer.desire(Plan::empty(node, Mode::Nftables));
     assert_eq!(next(&mut syncer, secs(110)), "full");
+}
+
+fn two(web: u8, dns: u8) -> Plan {
+    let web = (service("web", &[CLUSTER_IP], &[Protocol::Tcp]), web);
+    let dns = (service("dns", &["10.96.0.11"], &[Protocol::Udp]), dns);
+    let served: Vec<_> = [web, dns].into_iter().filter(|(_, count)| *count < 5).collect();
+    plan(&served)
+}
+
+proptest! {
+    /// Told of changes it says what it says when it is told of plans, whatever fails and is said in between.
+    #[test]
+    fn changes_lead_where_plans_lead(
+        actions in vec((0_u8..6, 0_u8..6, 0_u8..6, 0_u64..1_500), 1..30),
+    ) {
+        let (mut by_plans, mut by_changes) = (listed(), listed());
+        let mut now = secs(100);
+        let mut present = two(1, 1);
+        for syncer in [&mut by_plans, &mut by_changes] {
+            syncer.desire(present.clone());
+        }
+        for (action, web, dns, wait) in actions {
+            now += Duration::from_millis(wait);
+            let steps = [&mut by_plans, &mut by_changes].map(|syncer| match action {
+                0..=2 => {
+                    let step = syncer.step(now);
+                    match action {
+                        0 => syncer.failed(now),
+                        1 => syncer.done(now),
+                        // What was not answered counts as failed.
+                        _ => {}
+                    }
+                    Some(step)
+                }
+                _ => None,
+            });
+            match &steps {
+                [Some(Step::Full(a)), Some(Step::Full(b))]
+                | [Some(Step::Flows(a)), Some(Step::Flows(b))] => prop_assert_eq!(a, b),
+                [
+                    Some(Step::Delta { script: a, services: x }),
+                    Some(Step::Delta { script: b, services: y }),
+                ] => prop_assert_eq!((a, x), (b, y)),
+                [Some(Step::Sweep { script: a }), Some(Step::Sweep { script: b })] => {
+                    prop_assert_eq!(a, b);
+                }
+                [Some(a), Some(b)] => prop_assert_eq!(word(a), word(b)),
+                _ => {
+                    let next = two(web, dns);
+                    by_changes.follow(&Plan::diff(&present, &next));
+                    by_plans.desire(next.clone());
+                    present = next;
+                }
+            }
+            prop_assert_eq!(by_plans.loaded(), by_changes.loaded());
+        }
+    }
 }
