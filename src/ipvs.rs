@@ -38,6 +38,7 @@
 
 mod command;
 mod daemon;
+mod delta;
 mod desired;
 mod error;
 mod exchange;
@@ -54,6 +55,7 @@ mod wire;
 
 pub use command::Command;
 pub use daemon::{Daemon, DaemonRole, Timeouts};
+pub use delta::{Delta, delta};
 pub use desired::{Actual, ActualServer, Config, Desired, DesiredServer, compile};
 pub use error::CommandError;
 pub use exchange::{Exchange, ExchangeError};

@@ -8,7 +8,7 @@ use super::{
     Command, Forwarding, ListedReal, RealKey, RealServer, SchedulerFlags, SchedulerName, Seconds,
     VirtualKey, VirtualServer, Weight,
 };
-use crate::net::InterfaceName;
+use crate::net::{InterfaceName, IpFamily};
 use crate::plan::{Action, Frontend, NodePortReach, Plan, PortPlan, ServicePlan};
 use crate::rules::Prefix;
 use crate::sched::Algorithm;
@@ -42,8 +42,8 @@ impl Default for Config {
 /// The virtual servers that a plan wants, with their real servers, and the addresses that the node is to have for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    servers: BTreeMap<VirtualKey, DesiredServer>,
-    addresses: BTreeSet<IpAddr>,
+    pub(super) servers: BTreeMap<VirtualKey, DesiredServer>,
+    pub(super) addresses: BTreeSet<IpAddr>,
 }
 
 /// A virtual server as it is to be.
@@ -54,6 +54,13 @@ pub struct DesiredServer {
     pub server: VirtualServer,
     /// Its real servers, by address. If there are none, the kernel refuses clients: `ICMP port unreachable`.
     pub reals: BTreeMap<RealKey, RealServer>,
+}
+
+impl DesiredServer {
+    fn new(key: VirtualKey, port: &PortPlan, frontend: &Frontend, config: &Config) -> Self {
+        let server = virtual_server(key, port, config);
+        Self { server, reals: real_servers(port, frontend) }
+    }
 }
 
 impl Desired {
@@ -160,13 +167,21 @@ pub fn compile(plan: &Plan, config: &Config) -> Desired {
         for ip in places(plan, port, frontend) {
             let addr = core::net::SocketAddr::new(ip, frontend.port);
             let key = VirtualKey::new(port.name.protocol, addr);
-            desired.servers.entry(key).or_insert_with(|| DesiredServer {
-                server: virtual_server(key, port, config),
-                reals: real_servers(port, frontend),
-            });
+            let server = || DesiredServer::new(key, port, frontend, config);
+            desired.servers.entry(key).or_insert_with(server);
         }
     }
     desired
+}
+
+/// One of the virtual servers that a plan wants.
+pub(super) fn wanted(plan: &Plan, key: VirtualKey, config: &Config) -> Option<DesiredServer> {
+    let VirtualKey::Address { protocol, ip, port } = key else { return None };
+    let claimed = |at| plan.claimed(&(IpFamily::of(ip), at, protocol, port));
+    let at_node =
+        || claimed(None).filter(|(port, on_node)| places(plan, port, on_node).contains(&ip));
+    let (port, frontend) = claimed(Some(ip)).or_else(at_node)?;
+    Some(DesiredServer::new(key, port, frontend, config))
 }
 
 /// The addresses that the node is to have, but for those that are its own anyway.
@@ -175,7 +190,7 @@ pub(super) fn addresses(plan: &Plan) -> impl Iterator<Item = IpAddr> {
 }
 
 /// The addresses of a Service that the node is to have.
-fn bound(service: &ServicePlan) -> impl Iterator<Item = IpAddr> {
+pub(super) fn bound(service: &ServicePlan) -> impl Iterator<Item = IpAddr> {
     let of_ports = service.ports.iter().flat_map(|port| &port.frontends);
     service.cluster_ips.iter().copied().chain(of_ports.filter_map(|frontend| frontend.ip))
 }
@@ -190,7 +205,7 @@ pub(super) fn places(plan: &Plan, port: &PortPlan, frontend: &Frontend) -> Vec<I
         NodePortReach::Listed(ips) => ips.clone(),
         NodePortReach::Local { .. } => {
             let own = node.addresses.iter().chain(&node.local_addresses).copied();
-            own.filter(|ip| crate::net::IpFamily::of(*ip) == port.family).collect()
+            own.filter(|ip| IpFamily::of(*ip) == port.family).collect()
         }
     };
     places.retain(|ip| !ip.is_loopback());

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use super::desired::ActualServer;
 use super::{
-    Actual, Command, Desired, DesiredServer, ListedReal, RealKey, RealServer, VirtualKey, Weight,
+    Actual, Command, Delta, Desired, DesiredServer, ListedReal, RealKey, RealServer, VirtualKey,
+    Weight,
 };
 use crate::net::Protocol;
 use crate::time::Instant;
@@ -86,6 +87,27 @@ impl Drain {
         since.retain(|(key, real), began| {
             is_draining(desired, actual, *key, *real) && !is_over(*began)
         });
+        commands
+    }
+
+    /// The same for what a change concerns: of what the kernel has only [these](Delta::virtual_servers) are looked at, and of what drains
+    /// only what is at these.
+    pub fn delta_commands(
+        &mut self,
+        delta: &Delta,
+        actual: &Actual,
+        exclude: &[IpNet],
+        now: Instant,
+    ) -> Vec<Command> {
+        let concerned = actual.servers.iter().filter(|(key, _)| delta.concerns(key));
+        let concerned = concerned.map(|(key, server)| (*key, server.clone())).collect();
+        let (of_these, others): (BTreeMap<_, _>, BTreeMap<_, _>) = core::mem::take(&mut self.since)
+            .into_iter()
+            .partition(|((key, _), _)| delta.concerns(key));
+        self.since = of_these;
+        let actual = Actual { servers: concerned };
+        let commands = self.commands(delta.desired(), &actual, exclude, now);
+        self.since.extend(others);
         commands
     }
 

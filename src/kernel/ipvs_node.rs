@@ -1,5 +1,6 @@
 //! Plans carried out by IPVS, with all that goes with it.
 
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use std::vec::Vec;
 use super::tool::Tool;
 use super::{DummyInterface, Iptables, Ipvs, KernelError, NetnsName, Parameters};
 use crate::iptables;
-use crate::ipvs::{self, Command, Config, Drain, Sets};
+use crate::ipvs::{self, Actual, Command, Config, Drain, Sets};
 use crate::net::IpFamily;
-use crate::plan::{LocalNode, Plan};
+use crate::plan::{Changes, LocalNode, Plan};
 use crate::time::Instant;
 
 /// A node whose Services IPVS carries out: virtual servers, the interface with their addresses, the sets and the rules that go with them.
@@ -112,9 +113,7 @@ impl IpvsNode {
         let commands = self.drain.commands(&desired, &actual, &self.exclude, now);
         self.ipvs.apply(&commands)?;
         let there = self.interface.addresses()?;
-        let of_family =
-            |ip: &core::net::IpAddr| self.iptables.families.contains(&IpFamily::of(*ip));
-        let wanted: BTreeSet<_> = desired.addresses().filter(of_family).collect();
+        let wanted: BTreeSet<_> = desired.addresses().filter(|ip| self.handles(*ip)).collect();
         self.interface.add(wanted.difference(&there).copied())?;
         self.interface.remove(there.difference(&wanted).copied())?;
         Ok(IpvsSync {
@@ -122,6 +121,48 @@ impl IpvsNode {
             addresses_removed: there.difference(&wanted).count(),
             commands,
         })
+    }
+
+    /// Leads the kernel on to a plan from the one before these changes, which was synced: of the virtual servers only those are read that the
+    /// change concerns. As [`sync`](Self::sync) where the node is another, or nothing is known of what is loaded.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that fails. What comes before it is done; a sync has to do the rest.
+    pub fn follow(
+        &mut self,
+        plan: &Plan,
+        changes: &Changes,
+        now: Instant,
+    ) -> Result<IpvsSync, KernelError> {
+        if changes.concerns_node() || self.loaded.is_none() {
+            return self.sync(plan, now);
+        }
+        self.load(plan)?;
+        let delta = ipvs::delta(plan, changes, &self.config);
+        let mut actual = Actual::default();
+        for key in delta.virtual_servers() {
+            if let Some(listed) = self.ipvs.find(*key)? {
+                actual.insert(listed.server, self.ipvs.real_servers(*key)?);
+            }
+        }
+        let commands = self.drain.delta_commands(&delta, &actual, &self.exclude, now);
+        self.ipvs.apply(&commands)?;
+        let (mut added, mut removed) = (BTreeSet::new(), BTreeSet::new());
+        if delta.concerns_addresses() {
+            let there = self.interface.addresses()?;
+            let missing = |ip: &IpAddr| self.handles(*ip) && !there.contains(ip);
+            added.extend(delta.desired().addresses().filter(missing));
+            removed.extend(delta.removed_addresses().filter(|ip| there.contains(ip)));
+        }
+        self.interface.add(added.iter().copied())?;
+        self.interface.remove(removed.iter().copied())?;
+        let (addresses_added, addresses_removed) = (added.len(), removed.len());
+        Ok(IpvsSync { commands, addresses_added, addresses_removed })
+    }
+
+    fn handles(&self, ip: IpAddr) -> bool {
+        self.iptables.families.contains(&IpFamily::of(ip))
     }
 
     /// When to sync again although nothing has changed; `None` if nothing drains. At a deadline, and as kube-proxy does, each minute.

@@ -60,6 +60,13 @@ pub enum Step {
         /// How many Services are treated otherwise.
         services: usize,
     },
+    /// Lead on from what is loaded to this plan by these changes: [`IpvsNode::follow`](super::IpvsNode::follow).
+    Follow {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// What leads to it.
+        changes: Changes,
+    },
     /// Load this script, which deletes what earlier deltas left without use.
     Sweep {
         /// The script.
@@ -108,8 +115,8 @@ pub enum Rules {
     Nftables(nftables::Config),
     /// Those of iptables.
     Iptables(iptables::Config),
-    /// Virtual servers of IPVS: each change is a full step, for [`IpvsNode::sync`](super::IpvsNode::sync), which finds out what is to be done. Besides,
-    /// that wants to be called while something [drains](super::IpvsNode::next_sync).
+    /// Virtual servers of IPVS: a change is a step for [`IpvsNode::follow`](super::IpvsNode::follow). Besides,
+    /// [`IpvsNode::sync`](super::IpvsNode::sync) wants to be called while something [drains](super::IpvsNode::next_sync).
     Ipvs,
 }
 
@@ -126,10 +133,9 @@ impl From<iptables::Config> for Rules {
 }
 
 impl Rules {
-    /// `None` if there is no other way than a full step.
+    /// `None` if it takes more than a script.
     fn delta(&self, plan: &Plan, changes: &Changes) -> Option<(Script, Vec<Leftover>)> {
         match self {
-            _ if changes.concerns_node() => None,
             Self::Nftables(config) => {
                 let delta = nftables::delta(plan, changes, config);
                 Some((Script::Nftables(delta.script), delta.leftovers))
@@ -315,6 +321,7 @@ impl Syncer {
         // What is loaded first has to be known before anything else is done.
         if wake.is_due(self.retry_at, now) {
             if let Some(step) = self.load(&desired, now, &mut wake) {
+                self.spend(now);
                 return step;
             }
         }
@@ -385,29 +392,29 @@ impl Syncer {
         if !wake.is_due(self.pace(now), now) {
             return None;
         }
+        let plan = Arc::clone(desired);
         let changes = self.ahead.replace(Changes::default()).filter(|_| is_known);
-        let delta = changes.and_then(|changes| {
-            let delta = self.rules.delta(desired, &changes)?;
-            Some((changes, delta))
-        });
-        let Some((changes, (script, leftovers))) = delta else {
-            let plan = Arc::clone(desired);
+        let Some(changes) = changes.filter(|changes| !changes.concerns_node()) else {
             // What was open before this program began, or while nobody knew what was loaded, counts.
             self.pending = Some(Pending::Load {
                 plan: Loaded::Plan(Arc::clone(&plan)),
                 leftovers: Vec::new(),
                 udp: true,
             });
-            self.spend(now);
             return Some(Step::Full(plan));
         };
-        let (services, udp) = (changes.services().len(), changes_udp(&changes));
+        let udp = changes_udp(&changes);
+        let Some((script, leftovers)) = self.rules.delta(desired, &changes) else {
+            let loaded = Loaded::Changes(changes.clone());
+            self.pending = Some(Pending::Load { plan: loaded, leftovers: Vec::new(), udp });
+            return Some(Step::Follow { plan, changes });
+        };
+        let services = changes.services().len();
         self.pending = Some(Pending::Load { plan: Loaded::Changes(changes), leftovers, udp });
         if script.is_empty() {
             self.done(now);
             return None;
         }
-        self.spend(now);
         Some(Step::Delta { script, services })
     }
 

@@ -204,6 +204,12 @@ impl Plan {
         self.addresses.get(&ip).is_some_and(|uses| uses.as_backend > 0)
     }
 
+    /// Whether an address is a Service's, as its cluster IP or otherwise.
+    #[cfg(feature = "ipvs")]
+    pub(crate) fn is_virtual(&self, ip: IpAddr) -> bool {
+        self.addresses.get(&ip).is_some_and(|uses| uses.is_virtual())
+    }
+
     /// Whether an address is a Service's that IPVS has on the node, which takes packets to it and may call from it.
     fn is_bound(&self, ip: IpAddr) -> bool {
         let uses = self.addresses.get(&ip).copied().unwrap_or_default();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use svcplane::ipvs::{
     Actual, Command, Config, Desired, Drain, Forwarding, ListedReal, RealKey, RealServer, Tunnel,
-    VirtualKey, VirtualServer, Weight, compile, reconcile,
+    VirtualKey, VirtualServer, Weight, compile, delta, reconcile,
 };
 use svcplane::net::Protocol;
-use svcplane::plan::{Mode, Verdict};
+use svcplane::plan::{Mode, Plan, Verdict};
 use svcplane::time::Instant;
 
 use crate::ends::{cluster, packets};
@@ -183,6 +183,55 @@ proptest! {
         // Each real server went to the head, the first one last.
         for (_, reals) in anew.servers.values() {
             prop_assert!(reals.windows(2).all(|pair| pair[0].server.key < pair[1].server.key));
+        }
+    }
+
+    /// A change looks at what it concerns, and does there what a look at everything would do; elsewhere that would only end draining.
+    #[test]
+    fn deltas_lead_where_plans_lead(
+        plans in plans(Mode::Ipvs, 6),
+        seed in any::<u32>(),
+        wait in 0_u64..120,
+    ) {
+        let config = Config::default();
+        let (mut kernel, mut drain) = (Kernel::default(), Drain::new(Some(Duration::from_secs(100))));
+        let mut desired = compile(&plans[0], &config);
+        kernel.follow(&desired, &desired.commands()).expect("additions");
+        let mut now = Instant::from_secs(1);
+        for (pair, seed) in plans.windows(2).zip(seed..) {
+            now += Duration::from_secs(wait);
+            kernel.call(seed);
+            let delta = delta(&pair[1], &Plan::diff(&pair[0], &pair[1]), &config);
+            let before = desired.clone();
+            desired.apply(&delta);
+            prop_assert_eq!(&desired, &compile(&pair[1], &config));
+            let gone: Vec<_> = before.addresses().filter(|ip| !desired.addresses().any(|a| a == *ip)).collect();
+            prop_assert!(gone.iter().all(|ip| delta.removed_addresses().any(|removed| removed == *ip)));
+            prop_assert!(delta.removed_addresses().all(|ip| !desired.addresses().any(|a| a == ip)));
+
+            let actual = kernel.actual();
+            let all = drain.clone().commands(&desired, &actual, &[], now);
+            let commands = drain.delta_commands(&delta, &actual, &[], now);
+            let keys: Vec<_> = delta.virtual_servers().copied().collect();
+            let concerned = |command: &&Command| {
+                command.virtual_key().is_some_and(|key| keys.contains(&key))
+            };
+            let (there, elsewhere): (Vec<&Command>, Vec<&Command>) = all.iter().partition(concerned);
+            prop_assert_eq!(commands.iter().collect::<Vec<_>>(), there);
+            prop_assert!(elsewhere.iter().all(|command| matches!(command, Command::DeleteReal(..))));
+            let done = kernel.follow(&desired, &commands);
+            prop_assert!(done.is_ok(), "{:?}", done);
+            let mut differences = kernel.differences(&desired);
+            let says = |line: &str, key: &VirtualKey| {
+                line.strip_prefix(&key.to_string()).is_some_and(|rest| rest.starts_with([':', ' ']))
+            };
+            differences.retain(|line| keys.iter().any(|key| says(line, key)));
+            prop_assert_eq!(differences, Vec::<String>::new());
+            // What drains elsewhere is not forgotten: its time goes on.
+            let mut known = drain.clone();
+            if known.commands(&desired, &kernel.actual(), &[], now).is_empty() {
+                prop_assert_eq!(drain.next_deadline(), known.next_deadline());
+            }
         }
     }
 

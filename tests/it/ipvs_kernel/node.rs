@@ -53,6 +53,35 @@ fn wanted(plan: &Plan) -> BTreeSet<String> {
     commands.iter().map(ToString::to_string).collect()
 }
 
+/// A change is carried out without a look at the rest, and a look at everything finds nothing left to do.
+#[test]
+fn changes_lead_where_plans_lead() {
+    if ready("node").is_none() {
+        return;
+    }
+    let lab = Lab::new(Layout::Flat);
+    let (mut node, _) = open(&lab, None);
+    let mut plan = plan_of(&lab, &state(0));
+    let now = Instant::from_secs(1);
+    node.sync(&plan, now).unwrap_or_else(|error| panic!("{error}"));
+    let mut commands = 0;
+    for seed in 1..10 {
+        let next = plan_of(&lab, &state(seed));
+        let changes = Plan::diff(&plan, &next);
+        let followed = node.follow(&next, &changes, now).unwrap_or_else(|error| panic!("{error}"));
+        commands += followed.commands.len();
+        assert_eq!(said(&lab), wanted(&next), "{seed}");
+        let again = node.sync(&next, now).expect("a sync");
+        assert_eq!(
+            (again.commands.len(), again.addresses_added, again.addresses_removed),
+            (0, 0, 0),
+            "{seed}"
+        );
+        plan = next;
+    }
+    assert!(commands > 20, "{commands}");
+}
+
 #[test]
 fn the_kernel_has_what_a_plan_wants_whatever_others_do() {
     if ready("node").is_none() {
