@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use svcplane::catalog::Changes;
 use svcplane::dns::{Config, NameBuf, PodMode};
 use svcplane::plan::Mode;
 use tokio::net::UdpSocket;
@@ -87,28 +88,24 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let setup = &args.setup;
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
-    let mut cluster = Cluster::new(sources.read()?, setup, Mode::Userspace, None)?;
+    let (mut cluster, changes) = Cluster::new(sources.read()?, setup, Mode::Userspace)?;
     if args.echo {
         return echo(args.listen).await.map_err(|error| one(&error));
     }
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
     let dns = Arc::new(Dns::new(args.zone, args.config()));
-    show(&dns, &cluster);
+    show(&dns, &cluster, &changes);
     let opened = dns.serve(args.listen).await;
     opened.map_err(|error| vec![format!("{}: {error}", args.listen)])?;
     println!("ready at {} over UDP and TCP; Ctrl-C to stop", args.listen);
 
     loop {
         tokio::select! {
-            changed = watch::change(&sources, &seen) => {
-                seen = changed;
-                let read = sources.read();
-                match read.and_then(|read| Cluster::new(read, setup, Mode::Userspace, Some(&cluster))) {
-                    Ok(next) => {
-                        cluster = next;
-                        show(&dns, &cluster);
-                    }
+            newer = watch::change(&sources, &seen) => {
+                seen = newer;
+                match sources.read().and_then(|read| cluster.follow(read, setup)) {
+                    Ok(changes) => show(&dns, &cluster, &changes),
                     Err(errors) => {
                         for error in &errors {
                             eprintln!("error: {error}");
@@ -138,8 +135,8 @@ impl Args {
     }
 }
 
-fn show(dns: &Dns, cluster: &Cluster) {
-    let (told, warnings) = dns.follow(cluster);
+fn show(dns: &Dns, cluster: &Cluster, changes: &Changes) {
+    let (told, warnings) = dns.follow(&cluster.catalog, changes);
     for warning in cluster.warnings.iter().chain(&warnings) {
         eprintln!("warning: {warning}");
     }

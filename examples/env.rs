@@ -58,11 +58,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Vec<String>> {
     let sources = Sources::new(args.setup.paths.clone()).map_err(|error| vec![error])?;
-    let cluster = Cluster::new(sources.read()?, &args.setup, Mode::Userspace, None)?;
+    let (cluster, _) = Cluster::new(sources.read()?, &args.setup, Mode::Userspace)?;
     for warning in &cluster.warnings {
         eprintln!("warning: {warning}");
     }
-    let environment = Environment::new(&args.namespace, !args.no_service_links, &cluster.services);
+    let services = cluster.catalog.services().map(|(service, _)| service);
+    let environment = Environment::new(&args.namespace, !args.no_service_links, services);
     for collision in environment.collisions() {
         eprintln!("warning: {collision}");
     }

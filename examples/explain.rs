@@ -10,7 +10,6 @@
 #[path = "common/assigned.rs"]
 mod assigned;
 #[path = "common/cluster.rs"]
-#[expect(dead_code, reason = "the proxy looks at more")]
 mod cluster;
 #[path = "common/manifests.rs"]
 #[expect(dead_code, reason = "the proxy looks at more")]
@@ -69,14 +68,14 @@ fn main() -> ExitCode {
 
 fn explain(args: &Args) -> Result<(), Vec<String>> {
     let sources = Sources::new(args.setup.paths.clone()).map_err(|error| vec![error])?;
-    let cluster = Cluster::new(sources.read()?, &args.setup, args.mode, None)?;
+    let (cluster, _) = Cluster::new(sources.read()?, &args.setup, args.mode)?;
     for warning in &cluster.warnings {
         eprintln!("warning: {warning}");
     }
     let (to, protocol) = args.to;
     let mut packet = Packet::new(protocol, args.from, to);
     packet.interface = args.interface;
-    println!("{packet}, at node {} in mode {}:", cluster.plan.node().name, args.mode);
-    println!("{}", cluster.plan.explain(&packet));
+    println!("{packet}, at node {} in mode {}:", cluster.plan().node().name, args.mode);
+    println!("{}", cluster.plan().explain(&packet));
     Ok(())
 }

@@ -17,7 +17,6 @@
 #[path = "common/assigned.rs"]
 mod assigned;
 #[path = "common/cluster.rs"]
-#[expect(dead_code, reason = "the proxy looks at more")]
 mod cluster;
 #[path = "common/manifests.rs"]
 mod manifests;
@@ -38,7 +37,7 @@ use svcplane::kernel::{
 };
 use svcplane::net::IpFamily;
 use svcplane::nftables::{self, TableName};
-use svcplane::plan::{Mode, Plan};
+use svcplane::plan::{Changes, Mode, Plan};
 use svcplane::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
@@ -121,11 +120,12 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let setup = &args.setup;
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
-    let mut cluster = Cluster::new(sources.read()?, setup, mode, None)?;
+    let (mut cluster, _) = Cluster::new(sources.read()?, setup, mode)?;
     let mut kernel = Kernel::new(&args, mode).map_err(|error| vec![error])?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| one(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| one(&error))?;
-    kernel.follow(&cluster);
+    kernel.syncer.desire(cluster.plan().clone());
+    kernel.warn(&cluster);
     // What was read is all there is.
     kernel.syncer.services_listed();
     kernel.syncer.slices_listed();
@@ -133,13 +133,12 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     loop {
         let until = block_in_place(|| kernel.sync());
         tokio::select! {
-            changed = watch::change(&sources, &seen) => {
-                seen = changed;
-                let read = sources.read();
-                match read.and_then(|read| Cluster::new(read, setup, mode, Some(&cluster))) {
-                    Ok(next) => {
-                        cluster = next;
-                        kernel.follow(&cluster);
+            newer = watch::change(&sources, &seen) => {
+                seen = newer;
+                match sources.read().and_then(|read| cluster.follow(read, setup)) {
+                    Ok(changes) => {
+                        kernel.syncer.follow(&changes.plan);
+                        kernel.warn(&cluster);
                     }
                     Err(errors) => {
                         for error in &errors {
@@ -187,11 +186,11 @@ impl Kernel {
         self.started.elapsed().into()
     }
 
-    fn follow(&mut self, cluster: &Cluster) {
+    fn warn(&self, cluster: &Cluster) {
         for warning in &cluster.warnings {
             eprintln!("warning: {warning}");
         }
-        let sticky = cluster.plan.ports().any(|port| port.client_ip_affinity.is_some());
+        let sticky = cluster.plan().ports().any(|port| port.client_ip_affinity.is_some());
         if let (Tools::Iptables(..), Some(clients), true) =
             (&self.tools, Iptables::remembered_clients(), sticky)
         {
@@ -201,7 +200,6 @@ impl Kernel {
                 );
             }
         }
-        self.syncer.desire(cluster.plan.clone());
     }
 
     /// Does all that is to be done by now; how long it takes until there is more.
@@ -222,6 +220,10 @@ impl Kernel {
                 }
                 Step::Delta { script, services } => {
                     timed("delta", Some(services), || self.tools.apply(&script))
+                }
+                Step::Follow { plan, changes } => {
+                    let (services, now) = (changes.services().len(), self.now());
+                    timed("delta", Some(services), || self.tools.follow(&plan, &changes, now))
                 }
                 Step::Sweep { script } => timed("sweep", None, || self.tools.apply(&script)),
                 Step::Flows(plan) => self.free_flows(&plan),
@@ -324,6 +326,16 @@ impl Tools {
                 node.sync(plan, now).map(|done| format!("{} commands", done.commands.len()))
             }
         }
+    }
+
+    fn follow(
+        &mut self,
+        plan: &Plan,
+        changes: &Changes,
+        now: Instant,
+    ) -> Result<String, KernelError> {
+        let Self::Ipvs(node) = self else { unreachable!("only IPVS takes changes") };
+        node.follow(plan, changes, now).map(|done| format!("{} commands", done.commands.len()))
     }
 
     fn apply(&self, script: &Script) -> Result<String, KernelError> {

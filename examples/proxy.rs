@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use svcplane::catalog::Changes;
 use svcplane::dns::{Config, NameBuf, PodMode};
 use svcplane::plan::Mode;
 use svcplane::sched::Algorithm;
@@ -98,19 +99,19 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
     let setup = args.setup;
     let sources = Sources::new(setup.paths.clone()).map_err(|error| vec![error])?;
     let mut seen = sources.fingerprint();
-    let mut cluster = Cluster::new(sources.read()?, &setup, Mode::Userspace, None)?;
+    let (mut cluster, changes) = Cluster::new(sources.read()?, &setup, Mode::Userspace)?;
     let signals = |kind| signal(kind).map_err(|error| vec![format!("signals: {error}")]);
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
     let mut report = signals(SignalKind::user_defined1())?;
 
-    let shared = Arc::new(Shared::new(options, &cluster));
+    let shared = Arc::new(Shared::new(options, &cluster, &changes.plan));
     let mut demo = Demo::default();
     let mut listeners = Listeners::default();
     show(&cluster, &shared, &mut demo, &mut listeners).await;
     let dns = args.dns.map(dns);
     if let (Some(dns), Some(addr)) = (&dns, args.dns) {
-        follow(dns, &cluster);
+        follow(dns, &cluster, &changes);
         dns.serve(addr).await.map_err(|error| vec![format!("{addr}: {error}")])?;
         println!("DNS at {addr} over UDP and TCP");
     }
@@ -118,19 +119,15 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
 
     loop {
         tokio::select! {
-            changed = change(&sources, &seen) => {
-                seen = changed;
-                let read = sources.read().and_then(|manifests| {
-                    Cluster::new(manifests, &setup, Mode::Userspace, Some(&cluster))
-                });
-                match read {
-                    Ok(next) => {
-                        cluster = next;
-                        shared.follow(&cluster);
+            newer = change(&sources, &seen) => {
+                seen = newer;
+                match sources.read().and_then(|read| cluster.follow(read, &setup)) {
+                    Ok(changes) => {
+                        shared.follow(&changes.plan);
                         println!("\nreloaded");
                         show(&cluster, &shared, &mut demo, &mut listeners).await;
                         if let Some(dns) = &dns {
-                            follow(dns, &cluster);
+                            follow(dns, &cluster, &changes);
                         }
                     }
                     Err(errors) => {
@@ -160,8 +157,8 @@ fn dns(addr: SocketAddr) -> Arc<Dns> {
     Arc::new(Dns::new(zone, config))
 }
 
-fn follow(dns: &Dns, cluster: &Cluster) {
-    let (told, warnings) = dns.follow(cluster);
+fn follow(dns: &Dns, cluster: &Cluster, changes: &Changes) {
+    let (told, warnings) = dns.follow(&cluster.catalog, changes);
     for warning in warnings {
         eprintln!("warning: {warning}");
     }

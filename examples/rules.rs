@@ -9,7 +9,6 @@
 #[path = "common/assigned.rs"]
 mod assigned;
 #[path = "common/cluster.rs"]
-#[expect(dead_code, reason = "the proxy looks at more")]
 mod cluster;
 #[path = "common/manifests.rs"]
 #[expect(dead_code, reason = "the proxy looks at more")]
@@ -96,11 +95,11 @@ fn rules(args: &Args) -> Result<String, Vec<String>> {
         Target::Iptables | Target::Ip6tables => Mode::Iptables,
         Target::Ipvs => Mode::Ipvs,
     };
-    let cluster = Cluster::new(sources.read()?, &args.setup, mode, None)?;
+    let (cluster, _) = Cluster::new(sources.read()?, &args.setup, mode)?;
     for warning in &cluster.warnings {
         eprintln!("warning: {warning}");
     }
-    let plan = &cluster.plan;
+    let plan = cluster.plan();
     let family = match args.to {
         Target::Nftables => {
             let mut config = nftables::Config::default();

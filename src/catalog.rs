@@ -43,7 +43,7 @@
 //! | --- | --- |
 //! | balancers | [`ServiceChange::routes`](crate::plan::ServiceChange::routes) and [`RouteChange::backends`](crate::plan::RouteChange::backends), for [`Balancer::change`](crate::balancer::Balancer::change) |
 //! | rules | `nftables::delta`, `iptables::delta` and `ipvs::delta` of [`Catalog::plan`] and [`Changes::plan`]; `kernel::Syncer::follow` |
-//! | DNS | [`Catalog::with_zone`]; or for a server of one's own [`Changes::services`] with [`Catalog::service`] and [`Catalog::endpoints`] |
+//! | DNS | [`Catalog::with_zone`]; or for a zone of one's own [`Changes::services`] with [`Catalog::service`] and [`Catalog::endpoints`], [`Changes::pods`] with [`Catalog::pod`] |
 //! | health checks | [`ServicePlan::health`](crate::plan::ServicePlan::health) of each Service that is treated otherwise |
 //! | connection tracking | [`Plan::stale_flows`] of [`Catalog::plan`], after a change of a UDP port |
 //!
@@ -307,6 +307,14 @@ impl Catalog {
         Some(self.pods.as_ref()?.by_name.get(name)?)
     }
 
+    /// The pods that are [kept](Self::with_pods), by name. O(n log n).
+    pub fn pods(&self) -> impl ExactSizeIterator<Item = &Pod> {
+        let kept = self.pods.iter().flat_map(|kept| kept.by_name.values());
+        let mut pods: Vec<&Pod> = kept.map(|pod| &**pod).collect();
+        pods.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        pods.into_iter()
+    }
+
     /// The nodes, if they are [kept](Self::with_pods).
     pub fn nodes(&self) -> Option<&Nodes> {
         Some(&self.pods.as_ref()?.nodes)
@@ -526,7 +534,7 @@ impl Catalog {
                 touched.itself(name);
             }
         }
-        let mut changes = Changes::default();
+        let mut changes = Changes { pods: touched.pods, ..Changes::default() };
         for (name, itself) in touched.services {
             let record = self.services.get(&name);
             let known = record.and_then(|record| Some((record.service.as_ref()?, &record.merged)));

@@ -1,10 +1,12 @@
-//! From manifests to a plan: addresses, node ports, endpoint sets. No I/O.
+//! From manifests to a catalog: addresses, node ports, where endpoints come from. No I/O.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Packing, SliceWrites};
+use svcplane::catalog::{Catalog, Changes, EndpointSource, Kind};
+use svcplane::endpoints::{Endpoints, Packing, SliceWrites};
 use svcplane::ipnet::IpNet;
+use svcplane::labels::Selector;
 use svcplane::name::{NodeName, ObjectName};
 use svcplane::node::{Node, Nodes};
 use svcplane::plan::{LocalNode, Mode, Plan};
@@ -52,85 +54,93 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
     Ok((first, last))
 }
 
-/// Everything that follows from one reading of the manifests.
+/// What the manifests say, and what follows from that.
 pub(crate) struct Cluster {
-    pub(crate) services: Vec<Service>,
-    /// In the order of `services`.
-    pub(crate) endpoints: Vec<EndpointSet>,
-    pub(crate) pods: Vec<Pod>,
-    pub(crate) plan: Plan,
+    pub(crate) catalog: Catalog,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Cluster {
-    /// Services that `previous` had keep the addresses and node ports that they were given there.
+    /// A first reading, and all that is in it as changes.
     pub(crate) fn new(
         manifests: Manifests,
         setup: &Setup,
         mode: Mode,
-        previous: Option<&Self>,
-    ) -> Result<Self, Vec<String>> {
+    ) -> Result<(Self, Changes), Vec<String>> {
+        let node = setup.local_node(&Nodes::default());
+        let catalog = Catalog::new(node, mode).with_pods(EndpointSource::Slices);
+        let mut cluster = Self { catalog, warnings: Vec::new() };
+        let changes = cluster.follow(manifests, setup)?;
+        Ok((cluster, changes))
+    }
+
+    /// Takes another reading; nothing of it, if there is any mistake in it. Services that were there keep the addresses and node ports
+    /// that they were given.
+    pub(crate) fn follow(
+        &mut self,
+        manifests: Manifests,
+        setup: &Setup,
+    ) -> Result<Changes, Vec<String>> {
+        let Self { catalog, .. } = self;
         let mut warnings = manifests.warnings;
-        let earlier = previous.map_or(&[][..], |cluster| &cluster.services);
-        let services = assigned(manifests.services, setup, earlier, &mut warnings)?;
+        let earlier: Vec<Service> =
+            catalog.services().map(|(service, _)| service.clone()).collect();
+        let services = assigned(manifests.services, setup, &earlier, &mut warnings)?;
         let nodes = nodes(&manifests.nodes, &manifests.pods);
-        let local = setup.local_node(&nodes);
-        let pods: Vec<Pod> = manifests.pods.into_iter().map(|pod| pod.object).collect();
-        let known = Known {
-            pods: &pods,
-            nodes: &nodes,
-            endpoints: manifests.endpoints.iter().map(|e| (&e.object.name, &e.object)).collect(),
-            slices: manifests.slices.iter().map(|slice| &slice.object).collect(),
-        };
-        let endpoints: Vec<EndpointSet> =
-            services.iter().map(|service| known.endpoints(service, &mut warnings)).collect();
-        for set in &endpoints {
-            let left_out = set.left_out().iter();
-            warnings.extend(left_out.map(|left_out| format!("{}: {left_out}", set.service())));
-            let duplicates = set.duplicates(Some(&local.name));
-            warnings.extend(duplicates.map(|duplicate| format!("{}: {duplicate}", set.service())));
+        let endpoints: BTreeMap<ObjectName, &Endpoints> =
+            manifests.endpoints.iter().map(|e| (e.object.name.clone(), &e.object)).collect();
+        warnings.extend(services.iter().filter_map(|service| skipped(service, &endpoints)));
+
+        let mut changes = catalog.set_node(setup.local_node(&nodes));
+        changes.merge(catalog.resync(Kind::Node, nodes.iter().cloned()));
+        changes.merge(catalog.resync(Kind::Pod, objects(manifests.pods)));
+        for service in &services {
+            let source = source(catalog, service, endpoints.contains_key(&service.name));
+            changes.merge(catalog.set_source(&service.name, Some(source)));
         }
-        let plan = Plan::new(&local, mode, services.iter().zip(&endpoints));
+        changes.merge(catalog.resync(Kind::Endpoints, objects(manifests.endpoints)));
+        changes.merge(catalog.resync(Kind::EndpointSlice, objects(manifests.slices)));
+        changes.merge(catalog.resync(Kind::Service, services));
+
+        let plan = catalog.plan();
+        for (service, set) in catalog.services() {
+            let duplicates = set.duplicates(Some(&plan.node().name)).map(|one| one.to_string());
+            let told = set.left_out().iter().map(ToString::to_string).chain(duplicates);
+            warnings.extend(told.map(|warning| format!("{}: {warning}", service.name)));
+        }
         warnings.extend(plan.conflicts().map(ToString::to_string));
         warnings.extend(plan.warnings().map(ToString::to_string));
-        Ok(Self { services, endpoints, pods, plan, warnings })
+        self.warnings = warnings;
+        Ok(changes)
+    }
+
+    pub(crate) const fn plan(&self) -> &Plan {
+        self.catalog.plan()
     }
 }
 
-/// What endpoints are made from.
-struct Known<'a> {
-    pods: &'a [Pod],
-    nodes: &'a Nodes,
-    endpoints: BTreeMap<&'a ObjectName, &'a Endpoints>,
-    slices: Vec<&'a EndpointSlice>,
+fn objects<T>(located: Vec<Located<T>>) -> impl Iterator<Item = T> {
+    located.into_iter().map(|located| located.object)
 }
 
-impl Known<'_> {
-    /// The pods that a Service selects, or what its Endpoints say if it selects none by nature; and what EndpointSlices
-    /// say, but for those that a cluster made from the same pods or Endpoints.
-    fn endpoints(&self, service: &Service, warnings: &mut Vec<String>) -> EndpointSet {
-        let name = &service.name;
-        let resolved = EndpointSet::resolve(service, self.pods, self.nodes);
-        let endpoints = self.endpoints.get(name).copied();
-        let mirroring = Packing::mirroring();
-        let mirrored = SliceWrites::mirror(name, Some(service), endpoints, [], &mirroring);
-        if mirrored.skipped > 0 {
-            warnings.push(format!(
-                "{name}: {} addresses are too many for one subset",
-                mirrored.skipped
-            ));
-        }
-        let mut made_here = Vec::new();
-        if !resolved.is_empty() || !resolved.left_out().is_empty() {
-            made_here.push(Packing::default().managed_by);
-        }
-        if endpoints.is_some() {
-            made_here.push(mirroring.managed_by);
-        }
-        let stated = self.slices.iter().filter(|slice| !made_here.contains(&slice.managed_by));
-        let stated = stated.copied().chain(&mirrored.creates);
-        resolved.merged_with(&EndpointSet::merge(name.clone(), stated))
-    }
+/// Manifests may hold what a cluster's controllers would make EndpointSlices of, or these slices, or both.
+fn source(catalog: &Catalog, service: &Service, has_endpoints: bool) -> EndpointSource {
+    let selects = || {
+        let selector = Selector::from(&service.selector);
+        catalog.selectors().is_some_and(|index| {
+            !index.objects_matching(service.name.namespace(), &selector).is_empty()
+        })
+    };
+    let made_here = if service.selector.is_empty() { has_endpoints } else { selects() };
+    if made_here { EndpointSource::Pods } else { EndpointSource::Slices }
+}
+
+/// A warning, if not all addresses of a Service's Endpoints are taken.
+fn skipped(service: &Service, endpoints: &BTreeMap<ObjectName, &Endpoints>) -> Option<String> {
+    let endpoints = endpoints.get(&service.name).copied();
+    let (name, packing) = (&service.name, Packing::mirroring());
+    let skipped = SliceWrites::mirror(name, Some(service), endpoints, [], &packing).skipped;
+    (skipped > 0).then(|| format!("{name}: {skipped} addresses are too many for one subset"))
 }
 
 /// The nodes of the manifests, and a bare one for each other node that a pod names: here nothing but the

@@ -1,7 +1,6 @@
 //! A DNS server for one zone: UDP and TCP, with EDNS. It forwards nothing. What comes in is bounded, and whatever it is, the
 //! server goes on.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,14 +16,12 @@ use domain::base::{
     Message, MessageBuilder, Name as DomainName, ParsedName, Question, Serial, Ttl,
 };
 use domain::rdata::{A, Aaaa, Cname, Ns, Ptr, Soa, Srv, Txt};
+use svcplane::catalog::{Catalog, Changes};
 use svcplane::dns::{Config, Name, NameBuf, Record, RecordData, RecordType, Zone};
-use svcplane::name::ObjectName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-use crate::cluster::Cluster;
 
 /// How much a UDP message of this server has at most: what passes any network unfragmented.
 const UDP_SIZE: u16 = 1_232;
@@ -38,40 +35,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A zone that follows the manifests while it is asked.
 pub(crate) struct Dns {
-    known: RwLock<Known>,
+    zone: RwLock<Zone>,
     turns: AtomicU64,
-}
-
-struct Known {
-    zone: Zone,
-    services: BTreeSet<ObjectName>,
-    pods: BTreeSet<ObjectName>,
 }
 
 impl Dns {
     pub(crate) fn new(origin: NameBuf, config: Config) -> Self {
-        let zone = Zone::new(origin, config);
-        let (services, pods) = (BTreeSet::new(), BTreeSet::new());
-        Self { known: RwLock::new(Known { zone, services, pods }), turns: AtomicU64::new(0) }
+        Self { zone: RwLock::new(Zone::new(origin, config)), turns: AtomicU64::new(0) }
     }
 
     /// Takes up what has changed. What there is now, in words, and what is not told.
-    pub(crate) fn follow(&self, cluster: &Cluster) -> (String, Vec<String>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let Known { zone, services, pods } = &mut *known;
-        let names = cluster.services.iter().map(|service| service.name.clone()).collect();
-        for gone in std::mem::replace(services, names).difference(services) {
-            zone.remove(gone);
+    pub(crate) fn follow(&self, catalog: &Catalog, changes: &Changes) -> (String, Vec<String>) {
+        let mut zone = self.zone.write().unwrap_or_else(PoisonError::into_inner);
+        for name in &changes.services {
+            match (catalog.service(name), catalog.endpoints(name)) {
+                (Some(service), Some(endpoints)) => zone.upsert(service, endpoints),
+                _ => zone.remove(name),
+            };
         }
-        for (service, endpoints) in cluster.services.iter().zip(&cluster.endpoints) {
-            zone.upsert(service, endpoints);
-        }
-        let names = cluster.pods.iter().map(|pod| pod.name.clone()).collect();
-        for gone in std::mem::replace(pods, names).difference(pods) {
-            zone.remove_pod(gone);
-        }
-        for pod in &cluster.pods {
-            zone.upsert_pod(pod);
+        for name in &changes.pods {
+            match catalog.pod(name) {
+                Some(pod) => zone.upsert_pod(pod),
+                None => zone.remove_pod(name),
+            };
         }
         let (records, serial) = (zone.records().count(), zone.serial());
         let told = format!("zone {} has {records} records, serial {serial}", zone.origin());
@@ -93,8 +79,8 @@ impl Dns {
     /// The answer to a message, written into a buffer; `None` if it deserves none. Without a limit it is one over UDP.
     fn respond(&self, packet: &[u8], limit: Option<u16>, buffer: Vec<u8>) -> Option<Vec<u8>> {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        respond(&known.zone, packet, limit, turn, buffer)
+        let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner);
+        respond(&zone, packet, limit, turn, buffer)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use svcplane::endpoints::EndpointSet;
 use svcplane::net::Protocol;
 use svcplane::pod::Pod;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -26,7 +25,7 @@ impl Demo {
     /// Starts the backends of new pods and ends those of pods that are gone. What could not be started.
     pub(crate) async fn update(&mut self, cluster: &Cluster) -> Vec<String> {
         let mut wanted = BTreeMap::new();
-        for endpoint in cluster.endpoints.iter().flat_map(EndpointSet::endpoints) {
+        for endpoint in cluster.catalog.services().flat_map(|(_, set)| set.endpoints()) {
             let Some(target) = endpoint.target.as_ref().filter(|_| endpoint.ip.is_loopback())
             else {
                 continue;
@@ -39,7 +38,7 @@ impl Demo {
         for (key, backend) in std::mem::take(&mut self.0) {
             let (addr, _) = key;
             let lives = |pod: &Pod| pod.ips.contains(&addr.ip()) && pod.name.name() == backend.pod;
-            if cluster.pods.iter().any(lives)
+            if cluster.catalog.pods().any(lives)
                 && wanted.get(&key).is_none_or(|pod| *pod == backend.pod)
             {
                 self.0.insert(key, backend);

@@ -42,8 +42,7 @@ struct Listener {
 impl Listeners {
     /// Opens what the plan adds and closes what it no longer has. Open connections live on.
     pub(crate) async fn update(&mut self, shared: &Arc<Shared>) -> Vec<Listening> {
-        let plan = shared.plan();
-        let mut wanted = wanted(&plan);
+        let mut wanted = wanted(&shared.plan());
         wanted.sort_by(|a, b| (&a.name, a.wanted).cmp(&(&b.name, b.wanted)));
         let keys: BTreeSet<Key> = wanted.iter().map(|w| (w.wanted, w.protocol)).collect();
         let before = std::mem::take(&mut self.0);

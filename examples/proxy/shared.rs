@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use svcplane::affinity::{Affinity, Scope};
 use svcplane::backend::{BackendId, Flow};
 use svcplane::balancer::Balancer;
 use svcplane::net::IpFamily;
-use svcplane::plan::{Packet, Plan, ServicePortName, Verdict};
+use svcplane::plan::{Changes, Packet, Plan, ServicePortName, Verdict};
 use svcplane::sched::{Algorithm, Entry, Flags};
 use svcplane::service::TrafficPolicy;
 use svcplane::sync::{Lease, SharedBalancer};
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     started: std::time::Instant,
     seed: u64,
-    plan: RwLock<Arc<Plan>>,
+    plan: RwLock<Plan>,
     /// Grows with every plan.
     generation: AtomicU64,
     balancers: RwLock<HashMap<RouteKey, SharedBalancer>>,
@@ -56,20 +56,22 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, cluster: &Cluster) -> Self {
+    /// One that is to follow the changes of a cluster from its beginning.
+    pub(crate) fn new(options: Options, cluster: &Cluster, changes: &Changes) -> Self {
         let seed = std::process::id().into();
+        let empty = Plan::empty(cluster.plan().node().clone(), cluster.plan().mode());
         let shared = Self {
             options,
             started: std::time::Instant::now(),
             seed,
-            plan: RwLock::new(Arc::new(cluster.plan.clone())),
+            plan: RwLock::new(empty),
             generation: AtomicU64::new(0),
             balancers: RwLock::default(),
             affinity: Mutex::new(Affinity::new(AFFINITY_CAPACITY, seed)),
             scopes: RwLock::default(),
             open: watch::Sender::new(0),
         };
-        shared.follow(cluster);
+        shared.follow(changes);
         shared
     }
 
@@ -77,46 +79,46 @@ impl Shared {
         self.started.elapsed().into()
     }
 
-    pub(crate) fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&read(&self.plan))
+    pub(crate) fn plan(&self) -> RwLockReadGuard<'_, Plan> {
+        read(&self.plan)
     }
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Takes up a new plan. Backends that stay keep their counts; connections to those that go live on.
-    pub(crate) fn follow(&self, cluster: &Cluster) {
-        let (now, plan) = (self.now(), cluster.plan.clone());
-        let mut wanted = HashMap::new();
-        for port in plan.ports() {
-            for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
-                let key = (port.name.clone(), port.family, policy);
-                wanted.insert(key, (port.scheduler, &port.targets(policy).backends));
-            }
-        }
+    /// Takes up what has changed. Backends that stay keep their counts; connections to those that go live on.
+    pub(crate) fn follow(&self, changes: &Changes) {
+        let now = self.now();
         {
             let mut balancers = write(&self.balancers);
-            // Connections hold on to the balancer that they are counted in.
-            balancers.retain(|key, _| wanted.contains_key(key));
-            for (key, (chosen, backends)) in wanted {
-                let algorithm = chosen.unwrap_or(self.options.scheduler);
-                // One of its own, so that routes do not all begin alike.
-                let seed = self.seed.wrapping_add(balancers.len() as u64);
-                let new = || Balancer::new(algorithm, seed).into();
-                balancers.entry(key).or_insert_with(new).with(|balancer| {
-                    balancer.set_algorithm(algorithm, Flags::default(), seed);
-                    balancer.set_backends(backends.iter().copied(), now);
-                });
+            for (_, change) in changes.services() {
+                for route in change.routes() {
+                    let key = (route.port.clone(), route.family, route.policy);
+                    let Some(after) = route.after else {
+                        // Connections hold on to the balancer that they are counted in.
+                        balancers.remove(&key);
+                        continue;
+                    };
+                    let algorithm = after.scheduler.unwrap_or(self.options.scheduler);
+                    // One of its own, so that routes do not all begin alike.
+                    let seed = self.seed.wrapping_add(balancers.len() as u64);
+                    let new = || Balancer::new(algorithm, seed).into();
+                    balancers.entry(key).or_insert_with(new).with(|balancer| {
+                        balancer.set_algorithm(algorithm, Flags::default(), seed);
+                        balancer.change(route.backends(), now);
+                    });
+                }
             }
         }
         let mut scopes = write(&self.scopes);
-        for port in plan.ports() {
+        let after = changes.services().filter_map(|(_, change)| change.after.as_ref());
+        for port in after.flat_map(|service| &service.ports) {
             if let (Some(_), Ok(next)) = (port.client_ip_affinity, u32::try_from(scopes.len())) {
                 scopes.entry(port.name.clone()).or_insert(next);
             }
         }
-        *write(&self.plan) = Arc::new(plan);
+        write(&self.plan).apply(changes);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -195,7 +197,7 @@ impl Drop for Open {
 }
 
 // A panic of one connection's task leaves the data whole: every critical section is a single call.
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 

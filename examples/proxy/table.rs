@@ -25,7 +25,7 @@ pub(crate) fn services(cluster: &Cluster, default: Algorithm) -> String {
         "ENDPOINTS",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (service, set) in cluster.services.iter().zip(&cluster.endpoints) {
+    for (service, set) in cluster.catalog.services() {
         rows.push(vec![
             service.name.namespace().to_owned(),
             service.name.name().to_owned(),
@@ -42,7 +42,7 @@ pub(crate) fn services(cluster: &Cluster, default: Algorithm) -> String {
 }
 
 fn scheduler(cluster: &Cluster, service: &Service) -> Option<Algorithm> {
-    cluster.plan.service(&service.name)?.ports.first()?.scheduler
+    cluster.plan().service(&service.name)?.ports.first()?.scheduler
 }
 
 /// The sockets, one a line.

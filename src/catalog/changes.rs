@@ -14,19 +14,22 @@ pub struct Changes {
     /// The Services that are others than they were, or have other endpoints, whether or not the node treats them otherwise: among them are
     /// headless ones, aliases, and those that are gone.
     pub services: BTreeSet<ObjectName>,
+    /// The pods that are others than they were, or gone; none, if they are not [kept](super::Catalog::with_pods).
+    pub pods: BTreeSet<ObjectName>,
 }
 
 impl Changes {
     /// Whether nothing is other than it was.
     pub fn is_empty(&self) -> bool {
-        self.plan.is_empty() && self.services.is_empty()
+        self.plan.is_empty() && self.services.is_empty() && self.pods.is_empty()
     }
 
     /// Makes one of these changes and later ones. In the [plan](Self::plan), what ends where it began is no change; the
-    /// [Services](Self::services) are those of both. Associative: of several, any neighbours can be merged first.
+    /// [Services](Self::services) and [pods](Self::pods) are those of both. Associative: of several, any neighbours can be merged first.
     pub fn merge(&mut self, later: Self) {
         self.plan.merge(later.plan);
         self.services.extend(later.services);
+        self.pods.extend(later.pods);
     }
 }
 
@@ -37,6 +40,7 @@ pub(super) struct Touched {
     pub(super) services: BTreeMap<ObjectName, bool>,
     /// All that these Services select is to be looked at again.
     pub(super) selections: BTreeSet<ObjectName>,
+    pub(super) pods: BTreeSet<ObjectName>,
 }
 
 impl Touched {

@@ -85,6 +85,7 @@ impl Catalog {
             Some(pod) => drop(kept.by_name.insert(name.clone(), pod)),
             None => drop(kept.by_name.remove(name)),
         }
+        touched.pods.insert(name.clone());
         for service in services {
             self.restate(service, name, touched);
         }
