@@ -196,10 +196,14 @@ fn run(args: &Args) -> Result<Report, String> {
     }
     let before = live_bytes();
     let mut again = self::catalog(args, &cluster);
-    again.apply_all(catalog.snapshot());
+    again.apply_all(cluster.objects(args.from == From::Slices));
     report.memory_of_new = live_bytes().saturating_sub(before);
-    if again.plan() != catalog.plan() || !again.services().eq(catalog.services()) {
-        return Err("a new catalog of the same objects is another".to_owned());
+    let mut restored = self::catalog(args, &cluster);
+    restored.apply_all(catalog.snapshot());
+    for other in [again, restored] {
+        if other.plan() != catalog.plan() || !other.services().eq(catalog.services()) {
+            return Err("a new catalog of the same objects is another".to_owned());
+        }
     }
     Ok(report)
 }

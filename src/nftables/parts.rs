@@ -3,10 +3,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::object::{Class, Map};
-use super::{Config, Kind, Leftover, Sink, command, family_str, flat};
+use super::{Config, Kind, Leftover, Sink, command, family_str};
 use crate::backend::Backend;
 use crate::net::IpFamily;
 use crate::plan::Plan;
@@ -16,6 +16,8 @@ use crate::rules::{Slots, Text};
 #[derive(Default)]
 pub(super) struct Parts {
     elements: BTreeMap<(Map, String), String>,
+    /// Where the slots of each frontend lead, from the first on: most of what there is. As text only what differs is written.
+    slots: BTreeMap<(Map, String), Vec<SocketAddr>>,
     classes: BTreeSet<Class>,
     chains: BTreeMap<String, Text>,
     dynamic: BTreeMap<String, (Kind, Text)>,
@@ -34,10 +36,8 @@ impl Sink for Parts {
     }
 
     fn slots(&mut self, map: Map, key: &Text, slots: &Slots, backends: &[Backend]) {
-        for (slot, place) in slots.iter() {
-            let of = |text: &mut Text| _ = text.text(key).str(" . ").number(slot);
-            self.element(map, of, |text| flat::endpoint(text, backends[place].addr));
-        }
+        let leads = slots.iter().map(|(_, place)| backends[place].addr).collect();
+        self.slots.insert((map, key.as_str().into()), leads);
     }
 
     fn class(&mut self, class: Class) {
@@ -63,9 +63,12 @@ impl Parts {
         });
     }
 
+    fn maps(&self) -> BTreeSet<Map> {
+        self.elements.keys().chain(self.slots.keys()).map(|(map, _)| *map).collect()
+    }
+
     pub(super) fn names(&self) -> BTreeSet<(Kind, String)> {
-        let maps = self.elements.keys().map(|(map, _)| *map).collect::<BTreeSet<_>>().into_iter();
-        let maps = maps.map(|map| (map.kind(), alloc::format!("{map}")));
+        let maps = self.maps().into_iter().map(|map| (map.kind(), alloc::format!("{map}")));
         let classes = self.classes.iter().map(|class| (Kind::Chain, alloc::format!("{class}")));
         let chains = self.chains.keys().map(|name| (Kind::Chain, name.clone()));
         let dynamic = self.dynamic.iter().map(|(name, (kind, _))| (*kind, name.clone()));
@@ -99,8 +102,7 @@ pub(super) fn write_delta(
     after: &Parts,
 ) {
     let maps = |parts: &Parts| -> BTreeSet<Map> {
-        let maps = parts.elements.keys().map(|(map, _)| *map);
-        maps.filter(|map| !map.is_fixed()).collect()
+        parts.maps().into_iter().filter(|map| !map.is_fixed()).collect()
     };
     let (old_maps, new_maps) = (maps(before), maps(after));
     // Whether others have these already is not known here: adding and filling them again does no harm.
@@ -135,20 +137,40 @@ pub(super) fn write_delta(
             script.str(" ").str(name).str(" ").str(rule).str("\n");
         }
     }
-    let mut element = |verb: &str, map: Map, key: &str, value: &str| {
-        let kind = "element";
-        script.str(verb).str(" ").str(kind).str(" ").str(family_str(family)).str(" ");
-        script.str(config.table.as_str()).str(" ").display(map).str(" { ").str(key);
-        script.str(if value.is_empty() { "" } else { " : " }).str(value).str(" }\n");
+    // What an element's command begins with.
+    let head = |verb: &str, map: Map| {
+        let mut head = Text::default();
+        head.str(verb).str(" element ").str(family_str(family)).str(" ");
+        head.str(config.table.as_str()).str(" ").display(map).str(" { ");
+        head
     };
     for ((map, key), value) in &before.elements {
         if after.elements.get(&(*map, key.clone())) != Some(value) {
-            element("delete", *map, key, "");
+            script.text(&head("delete", *map)).str(key).str(" }\n");
+        }
+    }
+    for (at, leads) in &before.slots {
+        let (kept, head) = (after.slots.get(at), head("delete", at.0));
+        for (slot, lead) in (0..).zip(leads) {
+            if kept.and_then(|kept| kept.get(slot as usize)) != Some(lead) {
+                script.text(&head).str(&at.1).str(" . ").number(slot).str(" }\n");
+            }
         }
     }
     for ((map, key), value) in &after.elements {
         if before.elements.get(&(*map, key.clone())) != Some(value) {
-            element("add", *map, key, value);
+            script.text(&head("add", *map)).str(key);
+            script.str(if value.is_empty() { "" } else { " : " }).str(value).str(" }\n");
+        }
+    }
+    for (at, leads) in &after.slots {
+        let (earlier, mut head) = (before.slots.get(at), head("add", at.0));
+        head.str(&at.1);
+        for (slot, lead) in (0..).zip(leads) {
+            if earlier.and_then(|leads| leads.get(slot as usize)) != Some(lead) {
+                script.slot(&head, slot, *lead);
+                script.str(" }\n");
+            }
         }
     }
     // Rules that are gone let go of what they referred to; the chains themselves may still be led to until the transaction is over.

@@ -120,7 +120,7 @@ impl<'a> Candidates<'a> {
             let mut backends: Vec<Backend> = wanted
                 .map(|(addr, endpoint)| Backend::new(*addr).with_weight(weight(endpoint)))
                 .collect();
-            backends.sort_by_cached_key(|backend| Text::of(backend.addr));
+            sort(&mut backends);
             backends
         };
         let backends = collect(&|endpoint| ready(endpoint) && within(endpoint));
@@ -164,17 +164,56 @@ pub(super) fn order(a: SocketAddr, b: SocketAddr) -> Ordering {
     if a == b { Ordering::Equal } else { Text::of(a).cmp(&Text::of(b)) }
 }
 
-/// An address and port as text, by which kube-proxy orders endpoints: at most `[` 39 `]:65535`.
+/// Puts backends of one family in order.
+fn sort(backends: &mut [Backend]) {
+    backends.sort_by_cached_key(|backend| Text::of(backend.addr));
+}
+
+/// An address and port, ordered as its text, by which kube-proxy orders endpoints.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Text([u8; 48]);
+enum Text {
+    /// Of each character that could make a difference its rank.
+    V4(u64),
+    /// At most `[` 39 `]:65535`. It begins with what is behind all digits.
+    V6([u8; 48]),
+}
 
 impl Text {
     fn of(addr: SocketAddr) -> Self {
-        let mut text = Cursor { text: [0; 48], len: 0 };
-        // Room enough for any; what did not fit would only be ordered otherwise.
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{addr}"));
-        Self(text.text)
+        let IpAddr::V4(ip) = addr.ip() else {
+            let mut text = Cursor { text: [0; 48], len: 0 };
+            // Room enough for any; what did not fit would only be ordered otherwise.
+            let _ = fmt::Write::write_fmt(&mut text, format_args!("{addr}"));
+            return Self::V6(text.text);
+        };
+        let [a, b, c, d] = ip.octets().map(u16::from);
+        // A dot is before all digits, a colon behind them; the end is before everything.
+        let inner = [a, b, c].into_iter().fold(0, |key, octet| (key << 11) | ranks(octet, 3, 1, 0));
+        let last = ranks(d, 3, 0, 10);
+        Self::V4((((inner << 11) | last) << 18) | ranks(addr.port(), 5, 1, 0))
     }
+}
+
+/// The first characters of a number's text as a number to the base eleven: digits from `zero` on, and what ends it.
+fn ranks(number: u16, characters: u32, zero: u16, end: u16) -> u64 {
+    let mut power = match number {
+        0..10 => 1,
+        10..100 => 10,
+        100..1_000 => 100,
+        1_000..10_000 => 1_000,
+        _ => 10_000,
+    };
+    let (mut rest, mut key, mut left) = (number, 0, characters);
+    while power > 0 && left > 0 {
+        key = key * 11 + u64::from(rest / power + zero);
+        rest %= power;
+        power /= 10;
+        left -= 1;
+    }
+    if left > 0 {
+        key = (key * 11 + u64::from(end)) * 11_u64.pow(left - 1);
+    }
+    key
 }
 
 struct Cursor {
@@ -188,5 +227,34 @@ impl fmt::Write for Cursor {
         room.copy_from_slice(part.as_bytes());
         self.len += part.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use core::net::SocketAddr;
+
+    use super::order;
+
+    #[test]
+    fn order_is_that_of_the_text() {
+        let octets = [0, 1, 2, 9, 10, 19, 20, 99, 100, 109, 110, 199, 200, 255];
+        let ports = [1, 8, 9, 10, 80, 81, 99, 100, 801, 8_080, 8_081, 9_999, 10_000, 65_535];
+        let mut addrs: alloc::vec::Vec<SocketAddr> = alloc::vec::Vec::new();
+        for octet in octets {
+            for port in ports {
+                addrs.push(([octet, 0, 0, 9], port).into());
+                addrs.push(([10, octet, 1, 0], port).into());
+                addrs.push(([10, 1, octet, 10], port).into());
+                addrs.push(([10, 0, 0, octet], port).into());
+            }
+            addrs.push(([0xfd00, 0, 0, 0, 0, 0, 0, octet.into()], 80).into());
+        }
+        for a in &addrs {
+            for b in &addrs {
+                assert_eq!(order(*a, *b), a.to_string().cmp(&b.to_string()), "{a} {b}");
+            }
+        }
     }
 }
