@@ -211,7 +211,9 @@ impl Merged {
         counts: bool,
         own: impl Fn(E) -> Endpoint,
     ) -> bool {
-        let counted = self.count(&source, counts);
+        // What is not in the set as it was need not be compared with what it is now.
+        let other = self.stated.get(&source).is_some_and(|stated| stated.counts != counts);
+        let counted = other && self.withdraw(&source);
         stated.sort_unstable_by(|a, b| a.borrow().cmp(b.borrow()));
         stated.dedup_by(|a, b| (*a).borrow() == (*b).borrow());
         let before = self.stated.remove(&source);
