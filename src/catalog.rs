@@ -456,17 +456,20 @@ impl Catalog {
                     && !service.selector.is_empty()
             });
             kept.entangled.remove(name);
-            match selecting {
-                Some(service) => {
-                    let selector = Selector::from(&service.selector);
-                    kept.index.insert_selector(name.namespace(), name.clone(), selector);
-                    if depends_on_all(service) {
-                        kept.entangled.insert(name.clone());
-                    }
+            if let Some(service) = selecting {
+                let selector = Selector::from(&service.selector);
+                kept.index.insert_selector(name.namespace(), name.clone(), selector);
+                if depends_on_all(service) {
+                    kept.entangled.insert(name.clone());
                 }
-                None => drop(kept.index.remove_selector(name)),
+                touched.selections.insert(name.clone());
+            } else {
+                kept.index.remove_selector(name);
+                // Before its Endpoints count, which may say the same.
+                if self.services.get_mut(name).is_some_and(|record| record.merged.take_no_pods()) {
+                    touched.itself(name.clone());
+                }
             }
-            touched.selections.insert(name.clone());
         }
         self.remirror(name, touched);
         if self.recount(name) {

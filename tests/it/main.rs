@@ -6,6 +6,7 @@ mod sched_model;
 mod affinity;
 mod assign;
 mod balancer;
+mod catalog;
 mod chance;
 mod change;
 mod choices;

@@ -1,0 +1,113 @@
+//! The catalog against computations from scratch: after any sequence of events its plan, endpoint sets, zone, index and pools are those
+//! of a [model] that keeps plain maps of objects and computes everything anew; and what is said to have changed is what has.
+
+mod bytes;
+mod check;
+mod model;
+
+use proptest::prelude::*;
+use svcplane::catalog::Changes;
+use svcplane::plan::Plan;
+
+use bytes::Bytes;
+use check::{Pair, same_behaviour};
+
+/// Bytes for each step.
+fn steps(most: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    prop::collection::vec(prop::collection::vec(any::<u8>(), 0..28), 1..most)
+}
+
+fn made() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 4)
+}
+
+/// A number for each place, by which places are shuffled.
+fn shuffle(seed: u64) -> impl Fn(usize) -> u64 {
+    move |n| (n as u64 + 1).wrapping_mul(seed | 1).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(160))]
+
+    #[test]
+    fn agrees_with_a_computation_from_scratch(
+        made in made(),
+        steps in steps(48),
+        seed in any::<u64>(),
+    ) {
+        let mut pair = Pair::new(Bytes(&made).made());
+        for step in &steps {
+            let step = Bytes(step).step(&pair.model);
+            pair.take(step);
+        }
+        let mut asked = Bytes(&made);
+        let asked = [asked.labels(), asked.labels(), asked.labels()];
+        pair.check(&asked);
+        pair.check_order(shuffle(seed));
+    }
+
+    #[test]
+    fn changes_merge(made in made(), steps in steps(16), cut in any::<(u8, u8)>()) {
+        let mut pair = Pair::new(Bytes(&made).made());
+        let first = pair.catalog.plan().clone();
+        let mut all: Vec<Changes> = Vec::new();
+        for step in &steps {
+            let step = Bytes(step).step(&pair.model);
+            all.push(pair.take(step));
+        }
+        let merged = |changes: &[Changes]| {
+            changes.iter().cloned().fold(Changes::default(), |mut merged, later| {
+                merged.merge(later);
+                merged
+            })
+        };
+        let whole = merged(&all);
+        prop_assert_eq!(&whole.plan, &Plan::diff(&first, pair.catalog.plan()));
+        // Neighbours first.
+        let mut cuts = [usize::from(cut.0) % all.len(), usize::from(cut.1) % all.len()];
+        cuts.sort_unstable();
+        let parts = [&all[..cuts[0]], &all[cuts[0]..cuts[1]], &all[cuts[1]..]].map(merged);
+        prop_assert_eq!(&merged(&parts), &whole);
+        let mut followed = first.clone();
+        for part in &parts {
+            followed.apply(&part.plan);
+        }
+        same_behaviour(&followed, pair.catalog.plan());
+        let mut at_once = first;
+        at_once.apply(&whole.plan);
+        same_behaviour(&at_once, pair.catalog.plan());
+    }
+}
+
+/// A Service that loses its selector has from its Endpoints what it had from the pods.
+#[test]
+fn endpoints_that_pods_were_stay_by_the_endpoints() {
+    use svcplane::catalog::{Catalog, EndpointSource};
+    use svcplane::endpoints::Endpoints;
+    use svcplane::labels::Labels;
+    use svcplane::name::ObjectName;
+    use svcplane::plan::{LocalNode, Mode};
+    use svcplane::pod::{Phase, Pod};
+    use svcplane::service::{Service, ServicePort};
+
+    let name = |name| ObjectName::new("a", name).expect("a name");
+    let mut service = Service::new(name("web"));
+    service.selector = Labels::from_iter([("app", "x")]);
+    service.ports = vec![ServicePort::new(80)];
+    let mut pod = Pod::new(name("web-0"));
+    pod.labels = Labels::from_iter([("app", "x")]);
+    (pod.phase, pod.ready) = (Phase::Running, true);
+    pod.ips = vec!["10.0.0.1".parse().expect("an address")];
+    let endpoints = Endpoints::resolve(&service, [&pod], None).expect("it has a selector");
+
+    let node = LocalNode::new("here".parse().expect("a name"));
+    let mut catalog = Catalog::new(node, Mode::Nftables).with_pods(EndpointSource::Pods);
+    catalog.apply(service.clone());
+    catalog.apply(pod);
+    catalog.apply(endpoints);
+    let before = catalog.endpoints(&service.name).cloned();
+    service.selector = Labels::default();
+    catalog.apply(service.clone());
+    assert_eq!(before.as_ref().map(|set| set.endpoints().count()), Some(1));
+    assert_eq!(catalog.endpoints(&service.name), before.as_ref());
+}
