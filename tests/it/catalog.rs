@@ -3,7 +3,10 @@
 
 mod bytes;
 mod check;
+#[cfg(feature = "serde")]
+mod deltas;
 mod model;
+mod week;
 
 use proptest::prelude::*;
 use svcplane::catalog::Changes;
@@ -23,7 +26,9 @@ fn made() -> impl Strategy<Value = Vec<u8>> {
 
 /// A number for each place, by which places are shuffled.
 fn shuffle(seed: u64) -> impl Fn(usize) -> u64 {
-    move |n| (n as u64 + 1).wrapping_mul(seed | 1).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    move |n| {
+        (n as u64 + 1).wrapping_mul(seed | 1).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 proptest! {
@@ -110,4 +115,17 @@ fn endpoints_that_pods_were_stay_by_the_endpoints() {
     catalog.apply(service.clone());
     assert_eq!(before.as_ref().map(|set| set.endpoints().count()), Some(1));
     assert_eq!(catalog.endpoints(&service.name), before.as_ref());
+}
+
+/// Every midnight.
+#[test]
+fn a_week_ends_as_it_began() {
+    let mut week = week::Week::new();
+    week.check();
+    for _ in 0..7 {
+        week.day(1_500);
+        week.check();
+    }
+    assert_eq!(week.now, svcplane::time::Instant::from_secs(7 * 86_400));
+    assert!(week.events >= 10_500, "{}", week.events);
 }

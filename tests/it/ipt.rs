@@ -2,7 +2,7 @@
 //! packets is what the plan says, whatever the way from plan to plan.
 
 mod chances;
-mod deltas;
+pub(crate) mod deltas;
 mod kernel;
 mod packets;
 mod parse;

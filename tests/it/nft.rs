@@ -1,7 +1,7 @@
 //! Scripts of nft, carried out by an interpreter that knows nothing of the compiler: what becomes of packets is what the plan
 //! says, whatever the way from plan to plan.
 
-mod deltas;
+pub(crate) mod deltas;
 mod kernel;
 mod names;
 mod packets;

@@ -30,7 +30,8 @@ pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 /// Which fields of an object are made anew: all of a new one, some of one that there is.
 struct Fields(u16);
 
-const SERVICES: [(&str, &str); 5] = [("a", "s0"), ("a", "s1"), ("a", "s2"), ("b", "s0"), ("b", "s1")];
+const SERVICES: [(&str, &str); 5] =
+    [("a", "s0"), ("a", "s1"), ("a", "s2"), ("b", "s0"), ("b", "s1")];
 const SLICES: [(&str, &str); 5] = [("a", "t0"), ("a", "t1"), ("a", "t2"), ("b", "t0"), ("b", "t1")];
 const PODS: [(&str, &str); 6] =
     [("a", "p0"), ("a", "p1"), ("a", "p2"), ("a", "p3"), ("b", "p0"), ("b", "p1")];
@@ -63,10 +64,6 @@ impl Fields {
 }
 
 impl Bytes<'_> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn next(&mut self) -> usize {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
@@ -103,7 +100,9 @@ impl Bytes<'_> {
     fn fields(&mut self, known: bool) -> Fields {
         let bits = self.next();
         if known && bits % 8 > 0 {
-            return Fields(1 << (bits / 8 % 16) | if bits & 1 > 0 { 0 } else { 1 << (bits / 2 % 16) });
+            return Fields(
+                1 << (bits / 8 % 16) | if bits & 1 > 0 { 0 } else { 1 << (bits / 2 % 16) },
+            );
         }
         Fields(u16::MAX)
     }
@@ -163,8 +162,7 @@ impl Bytes<'_> {
             let external = ServiceKind::ExternalName("example.com".into());
             let (balancer, node_port) = (ServiceKind::LoadBalancer, ServiceKind::NodePort);
             let kinds = [balancer.clone(), node_port.clone(), ServiceKind::ClusterIp, balancer];
-            service.kind =
-                if self.seldom(9) { external } else { self.one(&kinds) };
+            service.kind = if self.seldom(9) { external } else { self.one(&kinds) };
         }
         if fields.has(2) || fields.has(14) {
             let bits = self.next();
@@ -202,8 +200,7 @@ impl Bytes<'_> {
         }
         if fields.has(6) {
             let bits = self.next();
-            let policy =
-                |local| if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+            let policy = |local| if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
             service.external_traffic_policy = policy(bits & 1 > 0);
             service.internal_traffic_policy = policy(bits & 2 > 0);
             service.health_check_node_port = [None, Some(3000), Some(3002), None][bits >> 2 & 3];
@@ -248,11 +245,8 @@ impl Bytes<'_> {
         port.name = [None, Some("a"), Some("b"), None][bits >> 1 & 3]
             .map(|name| name.parse().expect("a label"));
         port.protocol = PROTOCOLS[[0, 0, 0, 1, 1, 2, 0, 0][bits >> 3 & 7]];
-        port.target = if bits & 64 > 0 {
-            TargetPort::Name("web".into())
-        } else {
-            TargetPort::Number(8080)
-        };
+        port.target =
+            if bits & 64 > 0 { TargetPort::Name("web".into()) } else { TargetPort::Number(8080) };
         port.node_port = self.one(&[None, Some(3000), Some(3001), None]);
         port
     }
@@ -290,10 +284,12 @@ impl Bytes<'_> {
             let subdomain = [None, Some("s0"), Some("s1")][bits >> 1 & 1];
             pod.subdomain = subdomain.map(|name| name.parse().expect("a label"));
             let uid = ["", "0", "1", ""][bits >> 2 & 3];
-            pod.uid = if uid.is_empty() { uid.into() } else { format!("{}-{uid}", pod.name).into() };
+            pod.uid =
+                if uid.is_empty() { uid.into() } else { format!("{}-{uid}", pod.name).into() };
         }
         if fields.has(7) {
-            pod.ports = self.one(&[Some(8081), Some(8082), None]).into_iter().map(container).collect();
+            pod.ports =
+                self.one(&[Some(8081), Some(8082), None]).into_iter().map(container).collect();
         }
         pod
     }
@@ -303,9 +299,8 @@ impl Bytes<'_> {
         let known = model.slices.get(&name);
         let fields = self.fields(known.is_some());
         let namespace = name.namespace().to_owned();
-        let of = |n: usize| {
-            ObjectName::new(&*namespace, ["s0", "s1", "s2"][n % 3]).expect("a name")
-        };
+        let of =
+            |n: usize| ObjectName::new(&*namespace, ["s0", "s1", "s2"][n % 3]).expect("a name");
         let known = known.cloned();
         let mut slice = known.unwrap_or_else(|| EndpointSlice::new(name, of(0), IpFamily::V4));
         if fields.has(0) || fields.has(8) {
@@ -323,9 +318,8 @@ impl Bytes<'_> {
         }
         if fields.has(4) || fields.0 & 0xe000 > 0 {
             let count = self.next() % 5;
-            let ports: Vec<EndpointPort> = (0..[1, 2, 1, 0][self.next() % 4])
-                .map(|_| self.endpoint_port())
-                .collect();
+            let ports: Vec<EndpointPort> =
+                (0..[1, 2, 1, 0][self.next() % 4]).map(|_| self.endpoint_port()).collect();
             let endpoints: Vec<Endpoint> = (0..count).map(|_| self.endpoint(&namespace)).collect();
             slice.set_endpoints(ports, endpoints);
         }
@@ -351,9 +345,11 @@ impl Bytes<'_> {
         let state = states[bits & 7];
         endpoint.conditions =
             Conditions { ready: state & 4 > 0, serving: state & 2 > 0, terminating: state & 1 > 0 };
-        endpoint.node = [None, Some(0), Some(0), Some(1)][bits >> 3 & 3].map(|n| node_name(NODES[n]));
-        endpoint.target = [None, Some("p0"), Some("p1"), None][bits >> 5 & 3]
-            .map(|pod| Reference::new("Pod", &ObjectName::new(namespace, pod).expect("a name"), ""));
+        endpoint.node =
+            [None, Some(0), Some(0), Some(1)][bits >> 3 & 3].map(|n| node_name(NODES[n]));
+        endpoint.target = [None, Some("p0"), Some("p1"), None][bits >> 5 & 3].map(|pod| {
+            Reference::new("Pod", &ObjectName::new(namespace, pod).expect("a name"), "")
+        });
         if bits & 128 > 0 {
             endpoint.hints.zones = vec!["z0".into()];
         }
@@ -490,14 +486,18 @@ fn container(number: u16) -> ContainerPort {
 
 /// To every address and port that somebody may have, and beside.
 pub(crate) fn packets() -> Vec<Packet> {
-    let sources = ["10.0.0.1", "192.168.0.2", "203.0.113.2"].map(ip);
+    let sources =
+        [["10.0.0.1", "192.168.0.2", "203.0.113.2"], ["fd00:10::1", "2001:db8::1", "::1"]];
     let beside = ["127.0.0.1", "10.96.0.9", "10.0.0.2", "::1"];
     let mut packets = Vec::new();
-    for text in [&CLUSTER_IPS[..], &OUTER_IPS, &NODE_IPS, &beside].concat() {
+    for destination in
+        [&CLUSTER_IPS[..], &OUTER_IPS, &NODE_IPS, &beside].concat().into_iter().map(ip)
+    {
         for port in PORTS {
             for protocol in PROTOCOLS {
-                let source = sources[packets.len() % sources.len()];
-                packets.push(Packet::new(protocol, source, (ip(text), port).into()));
+                let of_family = sources[usize::from(destination.is_ipv6())];
+                let source = ip(of_family[packets.len() % 3]);
+                packets.push(Packet::new(protocol, source, (destination, port).into()));
             }
         }
     }

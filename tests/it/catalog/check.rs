@@ -86,7 +86,8 @@ impl Pair {
         for (name, set) in sets {
             let found = self.catalog.endpoints(name).expect("something is known of it");
             assert_eq!(found, set);
-            let duplicates = |set| -> Vec<Duplicate<'_>> { EndpointSet::duplicates(set, Some(node)).collect() };
+            let duplicates =
+                |set| -> Vec<Duplicate<'_>> { EndpointSet::duplicates(set, Some(node)).collect() };
             assert_eq!(duplicates(found), duplicates(set));
         }
         let known = self.catalog.services();

@@ -240,9 +240,8 @@ impl Model {
     fn parts(&self, name: &ObjectName) -> (Vec<&EndpointSlice>, EndpointSet, Vec<Endpoint>) {
         let service = self.services.get(name);
         let pods = self.source(name) == EndpointSource::Pods;
-        let own = |labels: &Labels| {
-            labels.get(PROXY_NAME_LABEL) == self.made.node.proxy_name.as_deref()
-        };
+        let own =
+            |labels: &Labels| labels.get(PROXY_NAME_LABEL) == self.made.node.proxy_name.as_deref();
         let served = service.is_some_and(|service| {
             !matches!(service.kind, ServiceKind::ExternalName(_))
                 && !service.cluster_ips.as_slice().is_empty()

@@ -21,9 +21,8 @@ struct Followed<'a> {
 }
 
 impl Followed<'_> {
-    fn follow(&mut self, old: &Plan, new: &Plan) -> Result<(), TestCaseError> {
-        let changes = Plan::diff(old, new);
-        let input = iptables::delta(new, &changes, self.family, self.config);
+    fn follow(&mut self, old: &Plan, changes: &Changes, new: &Plan) -> Result<(), TestCaseError> {
+        let input = iptables::delta(new, changes, self.family, self.config);
         prop_assert!(!changes.is_empty() || input.is_empty());
         let failed = |error: String| TestCaseError::fail(format!("{error}\n{input}"));
         self.tables.apply(&input).map_err(failed)?;
@@ -33,7 +32,7 @@ impl Followed<'_> {
             }
         } else {
             let back = Plan::diff(new, old);
-            let known = [self.of_ports(&back, old)?, self.of_ports(&changes, new)?].concat();
+            let known = [self.of_ports(&back, old)?, self.of_ports(changes, new)?].concat();
             for chain in ports_chains(&input, self.family)? {
                 prop_assert!(known.contains(&chain), "{} in\n{}", chain, input);
             }
@@ -72,29 +71,42 @@ impl Followed<'_> {
     }
 }
 
+/// From plan to plan, with what is said to lead there.
+pub(crate) fn lead(
+    first: &Plan,
+    steps: &[(Changes, Plan)],
+    packets: &[Packet],
+) -> Result<(), TestCaseError> {
+    for (config, family) in configs().iter().flat_map(|c| FAMILIES.map(|family| (c, family))) {
+        let packets = packets.iter().filter(|packet| is_of(packet, family));
+        let packets: Vec<Packet> = packets.copied().collect();
+        let tables = loaded(first, family, config);
+        let mut followed = Followed { config, family, tables };
+        let mut before = first;
+        for (changes, plan) in steps {
+            followed.anew(plan)?;
+            followed.follow(before, changes, plan)?;
+            let host = Host::new(plan.node());
+            for packet in packets.iter().filter(|packet| !may_stay(plan, packet)) {
+                let ends = followed.tables.ends(&host, packet);
+                prop_assert_eq!(ends, planned(plan, packet), "{}", packet);
+            }
+            before = plan;
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn deltas_lead_to_what_is_compiled(plans in plans(Mode::Iptables, 7), packets in packets(12)) {
-        for (config, family) in configs().iter().flat_map(|c| FAMILIES.map(|family| (c, family))) {
-            let packets = packets.iter().filter(|packet| is_of(packet, family));
-            let packets: Vec<Packet> = packets.copied().collect();
-            let empty = Plan::empty(plans[0].node().clone(), Mode::Iptables);
-            let tables = loaded(&empty, family, config);
-            let mut followed = Followed { config, family, tables };
-            let mut before = &empty;
-            for plan in &plans {
-                followed.anew(plan)?;
-                followed.follow(before, plan)?;
-                let host = Host::new(plan.node());
-                for packet in packets.iter().filter(|packet| !may_stay(plan, packet)) {
-                    let ends = followed.tables.ends(&host, packet);
-                    prop_assert_eq!(ends, planned(plan, packet), "{}", packet);
-                }
-                before = plan;
-            }
-        }
+        let first = Plan::empty(plans[0].node().clone(), Mode::Iptables);
+        let before = [&first].into_iter().chain(&plans);
+        let steps: Vec<(Changes, Plan)> =
+            before.zip(&plans).map(|(old, new)| (Plan::diff(old, new), new.clone())).collect();
+        lead(&first, &steps, &packets)?;
     }
 }
 

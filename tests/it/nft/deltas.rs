@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use svcplane::nftables::{self, Config, Delta, Leftover};
-use svcplane::plan::{Changes, Mode, Plan};
+use svcplane::plan::{Changes, Mode, Packet, Plan};
 
 use crate::ends::{Host, may_stay, packets};
 use crate::plan_model::sequences::plans;
@@ -24,9 +24,8 @@ impl Followed<'_> {
         self.rules.apply(&script).map_err(|e| TestCaseError::fail(format!("{e}\n{script}")))
     }
 
-    fn follow(&mut self, old: &Plan, new: &Plan) -> Result<(), TestCaseError> {
-        let changes = Plan::diff(old, new);
-        let delta = nftables::delta(new, &changes, self.config);
+    fn follow(&mut self, old: &Plan, changes: &Changes, new: &Plan) -> Result<(), TestCaseError> {
+        let delta = nftables::delta(new, changes, self.config);
         if changes.is_empty() {
             prop_assert_eq!(&delta, &Delta::default());
         }
@@ -35,7 +34,7 @@ impl Followed<'_> {
             self.leftovers.clear();
         } else {
             let most = elements(&Plan::diff(new, old), old, self.config)
-                + elements(&changes, new, self.config);
+                + elements(changes, new, self.config);
             let found = Ruleset::elements_in(&script).map_err(TestCaseError::fail)?;
             prop_assert!(found <= most, "{} elements for {}:\n{}", found, most, script);
         }
@@ -70,6 +69,45 @@ fn is_part_of(part: &Ruleset, whole: &Ruleset) -> Result<(), String> {
     Ok(())
 }
 
+/// From plan to plan, with what is said to lead there.
+pub(crate) fn lead(
+    first: &Plan,
+    steps: &[(Changes, Plan)],
+    sweeps: &[bool],
+    packets: &[Packet],
+) -> Result<(), TestCaseError> {
+    for config in configs() {
+        let table = config.table.as_str();
+        let mut followed =
+            Followed { config: &config, rules: loaded(first, &config), leftovers: Vec::new() };
+        let mut before = first;
+        for ((changes, plan), sweep) in steps.iter().zip(sweeps) {
+            followed.follow(before, changes, plan)?;
+            // At once, and before anything is swept.
+            let whole = loaded(plan, &config);
+            is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
+            let host = Host::new(plan.node());
+            for packet in packets.iter().filter(|packet| !may_stay(plan, packet)) {
+                let ends = followed.rules.ends(table, &host, packet, 0);
+                prop_assert_eq!(ends, planned(plan, packet), "{}", packet);
+            }
+            if *sweep {
+                followed.sweep(plan)?;
+                is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
+            }
+            let again = nftables::delta(plan, &Plan::diff(plan, &plan.clone()), &config);
+            prop_assert_eq!(again, Delta::default());
+            before = plan;
+        }
+        followed.sweep(before)?;
+        let whole = loaded(before, &config);
+        is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
+        is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(nftables::sweep(before, &config, &[]), "");
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -79,36 +117,11 @@ proptest! {
         sweeps in prop::collection::vec(any::<bool>(), 7),
         packets in packets(12),
     ) {
-        for config in configs() {
-            let table = config.table.as_str();
-            let empty = Plan::empty(plans[0].node().clone(), Mode::Nftables);
-            let mut followed =
-                Followed { config: &config, rules: loaded(&empty, &config), leftovers: Vec::new() };
-            let mut before = &empty;
-            for (plan, sweep) in plans.iter().zip(&sweeps) {
-                followed.follow(before, plan)?;
-                // At once, and before anything is swept.
-                let whole = loaded(plan, &config);
-                is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
-                let host = Host::new(plan.node());
-                for packet in packets.iter().filter(|packet| !may_stay(plan, packet)) {
-                    let ends = followed.rules.ends(table, &host, packet, 0);
-                    prop_assert_eq!(ends, planned(plan, packet), "{}", packet);
-                }
-                if *sweep {
-                    followed.sweep(plan)?;
-                    is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
-                }
-                let again = nftables::delta(plan, &Plan::diff(plan, &plan.clone()), &config);
-                prop_assert_eq!(again, Delta::default());
-                before = plan;
-            }
-            followed.sweep(before)?;
-            let whole = loaded(before, &config);
-            is_part_of(&followed.rules, &whole).map_err(TestCaseError::fail)?;
-            is_part_of(&whole, &followed.rules).map_err(TestCaseError::fail)?;
-            prop_assert_eq!(nftables::sweep(before, &config, &[]), "");
-        }
+        let first = Plan::empty(plans[0].node().clone(), Mode::Nftables);
+        let before = [&first].into_iter().chain(&plans);
+        let steps: Vec<(Changes, Plan)> =
+            before.zip(&plans).map(|(old, new)| (Plan::diff(old, new), new.clone())).collect();
+        lead(&first, &steps, &sweeps, &packets)?;
     }
 }
 
