@@ -1,5 +1,7 @@
 //! What a catalog has in memory after days of churn: no more than after the first of them.
 
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
+
 use std::alloc::System;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -10,9 +10,9 @@ use super::{made, steps};
 use crate::{ipt, nft};
 
 /// What a catalog for a mode begins with; what each step changes, and the plan then.
-fn ways(mode: Mode, made: &[u8], steps: &[Vec<u8>]) -> (Plan, Vec<(Changes, Plan)>) {
+fn ways(rules: Mode, made: &[u8], steps: &[Vec<u8>]) -> (Plan, Vec<(Changes, Plan)>) {
     let mut made = Bytes(made).made();
-    made.mode = mode;
+    made.mode = rules;
     let mut pair = Pair::new(made);
     let first = pair.catalog.plan().clone();
     let mut ways = Vec::new();
