@@ -85,6 +85,7 @@
 mod changes;
 mod event;
 mod pods;
+mod pools;
 mod record;
 
 use alloc::boxed::Box;
@@ -95,7 +96,7 @@ use core::hash::BuildHasherDefault;
 use hashbrown::HashMap;
 use siphasher::sip::SipHasher13;
 
-use crate::assign::{self, Pools};
+use crate::assign::Pools;
 use crate::dns::Zone;
 use crate::endpoints::{EndpointSet, EndpointSlice, depends_on_all};
 use crate::labels::{Index, Selector};
@@ -112,6 +113,7 @@ pub use record::EndpointSource;
 
 use changes::Touched;
 use pods::Pods;
+use pools::Account;
 use record::{Counts, Record};
 
 type Sip = BuildHasherDefault<SipHasher13>;
@@ -126,7 +128,7 @@ pub struct Catalog {
     slices: HashMap<ObjectName, ObjectName, Sip>,
     pods: Option<Box<Pods>>,
     zone: Option<Box<Zone>>,
-    pools: Option<Box<Pools>>,
+    account: Option<Box<Account>>,
     now: Instant,
 }
 
@@ -140,7 +142,7 @@ impl Catalog {
             slices: HashMap::default(),
             pods: None,
             zone: None,
-            pools: None,
+            account: None,
             now: Instant::ZERO,
         }
     }
@@ -176,18 +178,15 @@ impl Catalog {
         self
     }
 
-    /// Keeps account of the addresses and node ports that Services have: each of a Service is its own from the event on, and rests from
-    /// [now](Self::set_now) on when it has it no more. Where two Services have one, the later event's has it.
+    /// Keeps account of the addresses and node ports that Services state: of several that state one the oldest has it, as in the plan. What nobody
+    /// states any more rests from [now](Self::set_now) on. What was given out before its Service's event stays given out.
     #[must_use]
-    pub fn with_pools(mut self, mut pools: Pools) -> Self {
-        let mut known: Vec<&Service> = self.known_services().collect();
-        known.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        for service in known {
-            for claim in assign::claims(service) {
-                pools.learn(claim, service.name.clone());
-            }
+    pub fn with_pools(mut self, pools: Pools) -> Self {
+        let mut account = Account::new(pools);
+        for service in self.known_services() {
+            account.replace(None, Some(service), self.now);
         }
-        self.pools = Some(Box::new(pools));
+        self.account = Some(Box::new(account));
         self
     }
 
@@ -338,16 +337,16 @@ impl Catalog {
 
     /// The account of addresses and node ports, if there [is one](Self::with_pools).
     pub fn pools(&self) -> Option<&Pools> {
-        self.pools.as_deref()
+        Some(&self.account.as_ref()?.pools)
     }
 
     /// The account of addresses and node ports, to give some out before the Service's event comes.
     pub fn pools_mut(&mut self) -> Option<&mut Pools> {
-        self.pools.as_deref_mut()
+        Some(&mut self.account.as_mut()?.pools)
     }
 
     /// All objects that are kept, by kind and name: a catalog that is made in the same way and takes them, in any order, is as this one is.
-    /// What [`set_source`](Self::set_source) said is not among them. The endpoints of EndpointSlices are sorted.
+    /// What [`set_source`](Self::set_source) said is not among them. The endpoints of EndpointSlices are sorted, and each is there once.
     pub fn snapshot(&self) -> Vec<Object> {
         let mut objects: Vec<Object> = self.known_services().cloned().map(Object::from).collect();
         for record in self.services.values() {
@@ -430,17 +429,8 @@ impl Catalog {
         let after = known.service.as_ref();
         let (node, mode) = (self.plan.node(), self.plan.mode());
         touched.beside(self.claims.replace(node, mode, before.as_ref(), after));
-        if let Some(pools) = &mut self.pools {
-            let claims = |service: Option<&Service>| -> BTreeSet<_> {
-                service.map_or_else(BTreeSet::new, |service| assign::claims(service).collect())
-            };
-            let (old, new) = (claims(before.as_ref()), claims(after));
-            for claim in old.difference(&new) {
-                pools.release(*claim, name, self.now);
-            }
-            for claim in new.difference(&old) {
-                pools.learn(*claim, name.clone());
-            }
+        if let Some(account) = &mut self.account {
+            account.replace(before.as_ref(), after, self.now);
         }
         touched.itself(name.clone());
         self.reselect(name, touched);

@@ -590,6 +590,6 @@ impl PortPlan {
 }
 
 /// A known time is before an unknown one.
-const fn age(service: &Service) -> (bool, Option<crate::time::Timestamp>) {
+pub(crate) const fn age(service: &Service) -> (bool, Option<crate::time::Timestamp>) {
     (service.created.is_none(), service.created)
 }

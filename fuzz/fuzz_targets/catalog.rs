@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let asked = [bytes.labels(), bytes.labels()];
     while !bytes.0.is_empty() {
         let step = bytes.step(&pair.model);
-        pair.take(step);
+        pair.take(&step);
     }
     pair.check(&asked);
     pair.check_order(|n| (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -11,8 +11,8 @@ use crate::plan;
 pub struct Changes {
     /// The Services that are treated otherwise, with both their plans.
     pub plan: plan::Changes,
-    /// The Services that are others than they were, or have other endpoints, whether or not the node treats them otherwise: among them are
-    /// headless ones, aliases, and those that are gone.
+    /// The Services that are others than they were, or of whose endpoints something else is said, whether or not the node treats them otherwise:
+    /// among them are headless ones, aliases, and those that are gone. Of several events at once, also those that are in the end as they were.
     pub services: BTreeSet<ObjectName>,
     /// The pods that are others than they were, or gone; none, if they are not [kept](super::Catalog::with_pods).
     pub pods: BTreeSet<ObjectName>,

@@ -43,7 +43,7 @@ proptest! {
         let mut pair = Pair::new(Bytes(&made).made());
         for step in &steps {
             let step = Bytes(step).step(&pair.model);
-            pair.take(step);
+            pair.take(&step);
         }
         let mut asked = Bytes(&made);
         let asked = [asked.labels(), asked.labels(), asked.labels()];
@@ -58,7 +58,7 @@ proptest! {
         let mut all: Vec<Changes> = Vec::new();
         for step in &steps {
             let step = Bytes(step).step(&pair.model);
-            all.push(pair.take(step));
+            all.push(pair.take(&step));
         }
         let merged = |changes: &[Changes]| {
             changes.iter().cloned().fold(Changes::default(), |mut merged, later| {

@@ -219,7 +219,7 @@ impl Bytes<'_> {
                 Some(TrafficDistribution::PreferSameNode),
             ][bits & 3];
             let auto = (bits & 4 > 0).then_some(("service.kubernetes.io/topology-mode", "Auto"));
-            let weights = (bits & 24 == 24).then_some((WEIGHTS_ANNOTATION, "10.0.0.1=3,p1=0"));
+            let weights = (bits & 0x18 == 0x18).then_some((WEIGHTS_ANNOTATION, "10.0.0.1=3,p1=0"));
             service.annotations = auto.into_iter().chain(weights).collect();
         }
         if fields.has(9) {
@@ -299,8 +299,7 @@ impl Bytes<'_> {
         let known = model.slices.get(&name);
         let fields = self.fields(known.is_some());
         let namespace = name.namespace().to_owned();
-        let of =
-            |n: usize| ObjectName::new(&*namespace, ["s0", "s1", "s2"][n % 3]).expect("a name");
+        let of = |n: usize| ObjectName::new(&namespace, ["s0", "s1", "s2"][n % 3]).expect("a name");
         let known = known.cloned();
         let mut slice = known.unwrap_or_else(|| EndpointSlice::new(name, of(0), IpFamily::V4));
         if fields.has(0) || fields.has(8) {
@@ -324,7 +323,7 @@ impl Bytes<'_> {
             slice.set_endpoints(ports, endpoints);
         }
         if fields.has(5) {
-            slice.generation = self.next() as i64 % 3;
+            slice.generation = [0, 1, 2][self.next() % 3];
         }
         slice
     }
@@ -372,7 +371,7 @@ impl Bytes<'_> {
             return resolved;
         }
         let mut endpoints = Endpoints::new(name);
-        endpoints.deleted = (bits & 14 == 14).then(|| Timestamp::from_unix(9));
+        endpoints.deleted = (bits & 0xe == 0xe).then(|| Timestamp::from_unix(9));
         if bits & 0x70 == 0x70 {
             endpoints.labels =
                 [("endpointslice.kubernetes.io/skip-mirror", "true")].into_iter().collect();
@@ -444,7 +443,7 @@ impl Bytes<'_> {
                 // What is edited is as it is after the events before.
                 let mut after = model.clone();
                 let mut events = Vec::new();
-                for _ in 0..1 + self.next() % 6 {
+                for _ in 0..=self.next() % 6 {
                     let event = self.event(&after);
                     after.take(Step::One(event.clone()));
                     events.push(event);

@@ -29,18 +29,22 @@ pub(crate) struct Pair {
     pub(crate) model: Model,
     /// One that was told of changes, and one that was given lists.
     balancers: HashMap<RouteKey, [Balancer; 2]>,
+    /// What IPVS is to have, delta by delta.
+    desired: ipvs::Desired,
 }
 
 impl Pair {
     pub(crate) fn new(made: Made) -> Self {
         let catalog = made.catalog();
-        Self { catalog, model: Model::new(made), balancers: HashMap::new() }
+        let desired = ipvs::Desired::default();
+        Self { catalog, model: Model::new(made), balancers: HashMap::new(), desired }
     }
 
     /// Takes a step, and looks at what is said of it and at what there is then.
-    pub(crate) fn take(&mut self, step: Step) -> Changes {
+    pub(crate) fn take(&mut self, step: &Step) -> Changes {
         let before = self.catalog.plan().clone();
         let states = self.model.states();
+        let pods = self.model.pods.clone();
         let sets_up = matches!(step, Step::Zone(_) | Step::Pools);
         let several = matches!(step, Step::Batch(_) | Step::Resync(..));
         let serial = self.catalog.zone().map(Zone::serial);
@@ -65,8 +69,19 @@ impl Pair {
         } else {
             assert_eq!(changes.services, differ, "{step:?}");
         }
+        let now = &self.model.pods;
+        let differ_pods =
+            pods.keys().chain(now.keys()).filter(|pod| pods.get(*pod) != now.get(*pod));
+        let differ_pods: BTreeSet<ObjectName> = differ_pods.cloned().collect();
+        if several {
+            assert!(changes.pods.is_superset(&differ_pods), "{differ_pods:?} {changes:?}");
+        } else {
+            assert_eq!(changes.pods, differ_pods, "{step:?}");
+        }
+        self.desired.apply(&ipvs::delta(&plan, &changes.plan, &ipvs::Config::default()));
+        assert_eq!(self.desired, ipvs::compile(&plan, &ipvs::Config::default()), "{step:?}");
         if changes.is_empty() && !sets_up && differ.is_empty() {
-            let pods = matches!(&step, Step::One(_)) || several;
+            let pods = matches!(step, Step::One(_)) || several;
             assert!(pods || serial == self.catalog.zone().map(Zone::serial));
         }
         self.model.check_pools(&self.catalog);

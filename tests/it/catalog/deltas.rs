@@ -18,7 +18,7 @@ fn ways(rules: Mode, made: &[u8], steps: &[Vec<u8>]) -> (Plan, Vec<(Changes, Pla
     let mut ways = Vec::new();
     for step in steps {
         let step = Bytes(step).step(&pair.model);
-        let changes = pair.take(step).plan;
+        let changes = pair.take(&step).plan;
         if !changes.is_empty() {
             ways.push((changes, pair.catalog.plan().clone()));
         }

@@ -64,8 +64,6 @@ pub(crate) struct Model {
     pub(crate) pods: BTreeMap<ObjectName, Pod>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
     pub(crate) sources: BTreeMap<ObjectName, EndpointSource>,
-    /// Who has what, by the pools.
-    owners: BTreeMap<Claim, ObjectName>,
 }
 
 impl Made {
@@ -128,7 +126,6 @@ impl Model {
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             sources: BTreeMap::new(),
-            owners: BTreeMap::new(),
         }
     }
 
@@ -138,7 +135,9 @@ impl Model {
             Step::Batch(events) => events.into_iter().for_each(|event| self.apply(event)),
             Step::Resync(kind, objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(Object::key).collect();
-                objects.into_iter().for_each(|object| self.apply(Event::Upsert(object)));
+                for object in objects {
+                    self.apply(Event::Upsert(object));
+                }
                 let known = self.objects().into_iter().map(|object| object.key());
                 for key in known.filter(|key| key.kind() == kind && !listed.contains(key)) {
                     self.apply(Event::Delete(key));
@@ -152,12 +151,8 @@ impl Model {
             Step::Zone(pod_names) => {
                 self.made.zone.get_or_insert(pod_names);
             }
-            Step::Pools if !self.made.pools => {
-                self.made.pools = true;
-                let known: Vec<Service> = self.services.values().cloned().collect();
-                known.iter().for_each(|service| self.reown(None, Some(service)));
-            }
-            Step::Source(..) | Step::Now(_) | Step::Pools => {}
+            Step::Pools => self.made.pools = true,
+            Step::Source(..) | Step::Now(_) => {}
         }
     }
 
@@ -165,8 +160,7 @@ impl Model {
         let pods = self.made.pods.is_some();
         match event {
             Event::Upsert(Object::Service(service)) => {
-                let before = self.services.insert(service.name.clone(), (*service).clone());
-                self.reown(before.as_ref(), Some(&service));
+                self.services.insert(service.name.clone(), *service);
             }
             Event::Upsert(Object::EndpointSlice(slice)) => {
                 self.slices.insert(slice.name.clone(), *slice);
@@ -180,31 +174,12 @@ impl Model {
             Event::Upsert(Object::Node(node)) if pods => {
                 self.nodes.insert(node.name.clone(), *node);
             }
-            Event::Delete(Key::Service(name)) => {
-                let before = self.services.remove(&name);
-                self.reown(before.as_ref(), None);
-            }
+            Event::Delete(Key::Service(name)) => drop(self.services.remove(&name)),
             Event::Delete(Key::EndpointSlice(name)) => drop(self.slices.remove(&name)),
             Event::Delete(Key::Endpoints(name)) => drop(self.endpoints.remove(&name)),
             Event::Delete(Key::Pod(name)) => drop(self.pods.remove(&name)),
             Event::Delete(Key::Node(name)) => drop(self.nodes.remove(&name)),
             _ => {}
-        }
-    }
-
-    /// What a Service has new is its own; what it has no more is nobody's, if it was its own.
-    fn reown(&mut self, before: Option<&Service>, after: Option<&Service>) {
-        if !self.made.pools {
-            return;
-        }
-        let claims = |service: Option<&Service>| -> BTreeSet<Claim> {
-            service.into_iter().flat_map(assign::claims).collect()
-        };
-        let Some(name) = before.or(after).map(|service| &service.name) else { return };
-        let (old, new) = (claims(before), claims(after));
-        self.owners.retain(|claim, owner| owner != name || new.contains(claim));
-        for claim in new.difference(&old) {
-            self.owners.insert(*claim, name.clone());
         }
     }
 
@@ -344,12 +319,19 @@ impl Model {
     /// Who has what, by the pools.
     pub(crate) fn check_pools(&self, catalog: &Catalog) {
         let Some(pools) = catalog.pools() else { return assert!(!self.made.pools) };
-        for service in self.services.values() {
+        let mut services: Vec<&Service> = self.services.values().collect();
+        // Of unknown age is the youngest.
+        services.sort_by_key(|service| (service.created.is_none(), service.created, &service.name));
+        let mut owners: BTreeMap<Claim, &ObjectName> = BTreeMap::new();
+        for service in services {
             for claim in assign::claims(service) {
-                assert_eq!(pools.owner(claim), self.owners.get(&claim), "{claim}");
+                owners.entry(claim).or_insert(&service.name);
             }
         }
+        for (claim, owner) in &owners {
+            assert_eq!(pools.owner(*claim), Some(*owner), "{claim}");
+        }
         let (ips, ports) = (pools.cluster_ips.iter().len(), pools.node_ports.iter().len());
-        assert_eq!(ips + ports, self.owners.len(), "nothing else is anybody's");
+        assert_eq!(ips + ports, owners.len(), "nothing else is anybody's");
     }
 }
