@@ -5,6 +5,13 @@ mod script;
 mod standin;
 mod world;
 
+use futures::stream::{self, StreamExt};
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+use svcplane::catalog::Catalog;
+use svcplane::plan::{LocalNode, Mode};
+use svcplane_watch::{Feed, Mirror, Stored, merged, run};
+
 use standin::{Answer, NODES, SERVICES, SLICES};
 use world::World;
 
@@ -126,11 +133,12 @@ async fn what_is_said_twice_is_no_change() {
     world.settled().await;
     let count = world.seen().updates.len();
     for line in lines.iter().flat_map(|line| [line, line]) {
-        // The deletion is later than the rest.
         world.server.store().send(SLICES, line);
     }
     world.marked().await;
     assert_eq!(world.seen().updates.len(), count);
+    // The deletion is the last that is known of its name: it is no late news.
+    assert!(!world.seen().notices.iter().any(|notice| notice.contains(" comes after ")));
     world.settled().await;
 }
 
@@ -428,7 +436,13 @@ async fn an_object_that_cannot_be_understood_is_passed_over_by_its_name() {
     let kept = |it: &&String| it.contains("default/web: the last good state stays");
     assert_eq!(world.seen().notices.iter().filter(kept).count(), 1);
 
-    // Another of its name is not it.
+    // Another of its name is not it: if its predecessor's end was not told, and if both are missed.
+    let predecessor = world.server.store().put(SERVICES, web.clone());
+    let uid = "b5c3e6a2-77a1-4c0e-8f4e-1d2c3b4a5968";
+    let mut line: Value = serde_json::from_str(&predecessor).unwrap();
+    line["object"]["metadata"]["uid"] = uid.into();
+    world.server.store().send(SERVICES, &line.to_string());
+    world.until("no web", |seen| seen.plan.services().len() == 1).await;
     world.server.store().delete(SERVICES, "default/web");
     world.server.store().put(SERVICES, service("web", "10.96.0.10"));
     world.marked().await;
@@ -488,6 +502,34 @@ async fn what_changes_while_the_consumer_is_busy_comes_at_once() {
     let last = seen.updates.last().unwrap();
     let otherwise: Vec<_> = last.plan.services().map(|(name, _)| name.to_string()).collect();
     assert_eq!(otherwise, ["default/web"], "what came and went is no change");
+}
+
+/// What was said before a list comes before it, also if both are taken at once.
+#[tokio::test]
+async fn a_list_is_later_than_the_events_before_it() {
+    fn said<T: Mirror>(object: &Value) -> Stored<T> {
+        serde_json::from_value(object.clone()).unwrap()
+    }
+    let (web, db) = (service("web", "10.96.0.10"), service("db", "10.96.0.11"));
+    let events = [
+        Event::Init,
+        Event::InitDone,
+        Event::Apply(said(&web)),
+        Event::Init,
+        Event::InitApply(said(&db)),
+        Event::InitDone,
+    ];
+    let inputs = merged(
+        stream::iter(events.map(Ok)).boxed(),
+        stream::iter([Event::Init, Event::InitDone].map(Ok)).boxed(),
+        stream::iter([Event::Init, Event::InitDone].map(Ok)).boxed(),
+    );
+    let node = LocalNode::new("node-1".parse().unwrap());
+    let mut feed = Feed::new(Catalog::new(node, Mode::Nftables));
+    run(inputs, &mut feed, drop, |_, _| async {}).await;
+    let known: Vec<String> =
+        feed.catalog().services().map(|(service, _)| service.name.to_string()).collect();
+    assert_eq!(known, ["default/db"]);
 }
 
 #[tokio::test]
