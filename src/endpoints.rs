@@ -53,7 +53,7 @@ pub use explain::{Explanation, Reason, Standing};
 pub use merge::Merged;
 pub(crate) use resolve::depends_on_all;
 pub use set::{Duplicate, EndpointSet, Statement};
-pub(crate) use slices::RESERVED_LABELS;
+pub(crate) use slices::{CONTROLLER, MIRRORING_CONTROLLER, RESERVED_LABELS};
 pub use slices::{EndpointSlice, Packing, SliceWrites};
 pub use subsets::{Address, Endpoints, Subset};
 pub use tracker::{PodChange, SliceTracker, TriggerTimes};

@@ -108,6 +108,9 @@ impl Catalog {
 
     pub(super) fn take_node(&mut self, name: &NodeName, node: Option<Node>, touched: &mut Touched) {
         let Some(kept) = &mut self.pods else { return };
+        if kept.nodes.lookup(name.as_str()) == node.as_ref() {
+            return;
+        }
         let cpus = kept.nodes.cpus_by_zone().cloned();
         let known = node.is_some();
         let zone = node.as_ref().and_then(Node::zone).map(ToOwned::to_owned);

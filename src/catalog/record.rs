@@ -4,7 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::pods::Pods;
-use crate::endpoints::{Endpoint, EndpointSlice, Endpoints, Merged, Packing, SliceWrites};
+use crate::endpoints::{
+    CONTROLLER, Endpoint, EndpointSlice, Endpoints, MIRRORING_CONTROLLER, Merged, Packing,
+    SliceWrites,
+};
 use crate::name::ObjectName;
 use crate::plan::{LocalNode, Plan};
 use crate::service::Service;
@@ -24,8 +27,7 @@ pub enum EndpointSource {
 impl EndpointSource {
     /// Whether a slice says something that is not known otherwise.
     pub(super) fn takes(self, slice: &EndpointSlice) -> bool {
-        let controllers = [Packing::default().managed_by, Packing::mirroring().managed_by];
-        self == Self::Slices || !controllers.contains(&slice.managed_by)
+        self == Self::Slices || ![CONTROLLER, MIRRORING_CONTROLLER].contains(&&*slice.managed_by)
     }
 }
 

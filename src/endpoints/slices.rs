@@ -23,9 +23,9 @@ use crate::time::Timestamp;
 pub(crate) const RESERVED_LABELS: [&str; 3] =
     [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
 /// Who Kubernetes' own EndpointSlice controller is, in the label `endpointslice.kubernetes.io/managed-by`.
-pub(super) const CONTROLLER: &str = "endpointslice-controller.k8s.io";
+pub(crate) const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 /// And who repeats hand-written Endpoints.
-const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
+pub(crate) const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Since when what a slice says has waited to be said.
 pub(super) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
