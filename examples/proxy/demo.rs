@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use svcplane::net::Protocol;
 use svcplane::pod::Pod;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 
@@ -98,7 +100,8 @@ async fn serve_tcp(listener: TcpListener, pod: String) {
                 Ok((stream, _)) => {
                     connections.spawn(answer(stream, Arc::clone(&pod)));
                 }
-                Err(_) => tokio::task::yield_now().await,
+                // Out of file descriptors, for one: in a moment there may be some.
+                Err(_) => sleep(Duration::from_millis(50)).await,
             },
             Some(_) = connections.join_next() => {}
         }

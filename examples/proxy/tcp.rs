@@ -10,7 +10,7 @@ use svcplane::plan::Packet;
 use svcplane::sync::Lease;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::shared::Shared;
 
@@ -23,7 +23,11 @@ const PATIENCE: [Duration; 4] = [
     Duration::from_secs(2),
 ];
 
+/// What fails again and again is said so often.
+const SAID_EVERY: Duration = Duration::from_secs(5);
+
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, destination: SocketAddr) {
+    let mut silent_until = Instant::now();
     loop {
         match listener.accept().await {
             Ok((client, from)) => {
@@ -31,8 +35,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, destinatio
             }
             Err(error) => {
                 // Out of file descriptors, mostly: wait for connections to end.
-                eprintln!("tcp {destination}: accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if Instant::now() >= silent_until {
+                    silent_until = Instant::now() + SAID_EVERY;
+                    eprintln!(
+                        "tcp {destination}: accept: {error}; clients wait until connections end"
+                    );
+                }
+                sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -45,7 +54,7 @@ async fn proxy(
     destination: SocketAddr,
 ) {
     let _open = shared.opened();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let packet = Packet::new(Protocol::Tcp, from.ip(), destination);
     let mut failures = Vec::new();
     let (mut lease, mut backend) = match connect(&shared, &packet, from, &mut failures).await {
