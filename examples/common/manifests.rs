@@ -1,8 +1,9 @@
 //! Manifests from files, folders and standard input, as domain objects; or every mistake in them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,6 +21,8 @@ pub(crate) struct Sources {
     paths: Vec<PathBuf>,
     /// Standard input can be read once; a reload reads the same text again.
     stdin: Option<String>,
+    /// Readings for which file descriptors were missing: the files may be as they were seen, and have not been read.
+    starved: Cell<u64>,
 }
 
 /// What tells one state of the files from another.
@@ -68,12 +71,12 @@ impl Sources {
         let mut stdin = None;
         if paths.iter().any(|path| path.as_os_str() == "-") {
             let mut text = String::new();
-            std::io::stdin()
+            io::stdin()
                 .read_to_string(&mut text)
                 .map_err(|error| format!("standard input: {error}"))?;
             stdin = Some(text);
         }
-        Ok(Self { paths, stdin })
+        Ok(Self { paths, stdin, starved: Cell::new(0) })
     }
 
     /// Reads everything. All mistakes are reported, not only the first.
@@ -86,13 +89,17 @@ impl Sources {
             }
             match files(path) {
                 Ok(files) => files.iter().for_each(|file| reader.file(file)),
-                Err(error) => reader.errors.push(format!("{}: {error}", path.display())),
+                Err(error) => reader.unread(path, &error),
             }
+        }
+        if reader.starved {
+            self.starved.set(self.starved.get() + 1);
         }
         if reader.errors.is_empty() { Ok(reader.manifests) } else { Err(reader.errors) }
     }
 
-    /// The files as they are now. A file that cannot be looked at counts as well.
+    /// The files as they are now. A file that cannot be looked at counts as well, and so does each reading that file descriptors were
+    /// missing for: it has to be done again.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let of = |path: PathBuf| {
             let metadata = std::fs::metadata(&path).ok();
@@ -100,16 +107,22 @@ impl Sources {
             (path, modified, metadata.map_or(0, |m| m.len()))
         };
         let listed = self.paths.iter().filter(|path| path.as_os_str() != "-");
-        listed.flat_map(|path| files(path).unwrap_or_else(|_| vec![path.clone()])).map(of).collect()
+        let files = listed.flat_map(|path| files(path).unwrap_or_else(|_| vec![path.clone()]));
+        files.map(of).chain([(PathBuf::new(), None, self.starved.get())]).collect()
+    }
+
+    /// Whether file descriptors were missing for a reading since.
+    pub(crate) fn starved_since(&self, seen: &Fingerprint) -> bool {
+        seen.last().is_some_and(|(_, _, starved)| *starved != self.starved.get())
     }
 }
 
 /// A file, or the manifests of a folder by name (not those of folders in it).
-fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
+    let entries = std::fs::read_dir(path)?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
@@ -119,7 +132,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err("expected .yaml, .yml or .json files in this folder".to_owned());
+        return Err(io::Error::other("expected .yaml, .yml or .json files in this folder"));
     }
     Ok(files)
 }
@@ -168,6 +181,8 @@ fn is_marker(line: &str) -> bool {
 struct Reader {
     manifests: Manifests,
     errors: Vec<String>,
+    /// File descriptors were missing.
+    starved: bool,
     /// Where each object was seen first, by kind and name.
     seen: BTreeMap<String, Origin>,
 }
@@ -176,8 +191,14 @@ impl Reader {
     fn file(&mut self, path: &Path) {
         match std::fs::read_to_string(path) {
             Ok(text) => self.text(&path.display().to_string(), &text),
-            Err(error) => self.errors.push(format!("{}: {error}", path.display())),
+            Err(error) => self.unread(path, &error),
         }
+    }
+
+    fn unread(&mut self, path: &Path, error: &io::Error) {
+        // EMFILE and ENFILE.
+        self.starved |= matches!(error.raw_os_error(), Some(24 | 23));
+        self.errors.push(format!("{}: {error}", path.display()));
     }
 
     /// YAML, of which JSON is a part; any number of documents. A document that is no YAML spoils no other.

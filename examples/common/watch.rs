@@ -9,7 +9,12 @@ use crate::manifests::{Fingerprint, Sources};
 /// Waits until the files are others than those seen, and have been for a moment: a writer may be at work.
 pub(crate) async fn change(sources: &Sources, seen: &Fingerprint) -> Fingerprint {
     const EVERY: Duration = Duration::from_millis(100);
+    /// There may be file descriptors again.
+    const AGAIN: Duration = Duration::from_secs(1);
     const SETTLED: Duration = Duration::from_millis(30);
+    if sources.starved_since(seen) {
+        sleep(AGAIN).await;
+    }
     loop {
         sleep(EVERY).await;
         let mut now = sources.fingerprint();
