@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use svcplane::net::{IpFamily, Protocol};
 use svcplane::plan::{Plan, ServicePortName};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::task::JoinHandle;
 
 use crate::shared::Shared;
@@ -152,7 +152,7 @@ async fn bind(
 ) -> io::Result<(SocketAddr, JoinHandle<()>)> {
     match protocol {
         Protocol::Tcp => {
-            let listener = TcpListener::bind(addr).await?;
+            let listener = listen(addr)?;
             let bound = listener.local_addr()?;
             Ok((bound, tokio::spawn(tcp::serve(Arc::clone(shared), listener, wanted))))
         }
@@ -163,4 +163,14 @@ async fn bind(
         }
         Protocol::Sctp => Err(io::Error::new(io::ErrorKind::Unsupported, "SCTP is not proxied")),
     }
+}
+
+/// As [`TcpListener::bind`], but for more clients at once than its 128: whoever finds the queue full tries again after a second.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    /// The kernel takes net.core.somaxconn if that is less.
+    const QUEUE: u32 = 4096;
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(QUEUE)
 }
