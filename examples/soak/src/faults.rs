@@ -1,5 +1,6 @@
 //! What is done to the proxy's surroundings while it is at work.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -215,7 +216,9 @@ async fn other_service_goes(world: &World, proxy: &Proxy) -> anyhow::Result<()> 
     let other = world.place.other();
     let mut refused = false;
     for _ in 0..100 {
-        refused = TcpStream::connect(other).await.is_err();
+        // Not a reset, by which somebody answers who is still there.
+        let outcome = TcpStream::connect(other).await;
+        refused = outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
         if refused {
             break;
         }

@@ -138,15 +138,20 @@ fn part(args: &Args, hundredths: u32) -> Duration {
     Duration::from_secs(args.seconds.into()) * hundredths / 100
 }
 
-async fn start(world: &World, args: &Args, descriptors: u64) -> anyhow::Result<Proxy> {
+async fn start(
+    world: &World,
+    args: &Args,
+    descriptors: u64,
+    manifests: &[PathBuf],
+) -> anyhow::Result<Proxy> {
     let range = world.place.range();
     let arguments = ["--cluster-ip-range", &range, "--drain-seconds", "15"];
-    Proxy::start(&args.proxy, descriptors, &arguments, world.place.folder()).await
+    Proxy::start(&args.proxy, descriptors, &arguments, manifests).await
 }
 
 async fn under_load(world: &Arc<World>, args: &Args, descriptors: u64) -> anyhow::Result<()> {
     let figures = &world.figures;
-    let mut proxy = start(world, args, descriptors).await?;
+    let mut proxy = start(world, args, descriptors, &[world.place.folder().to_owned()]).await?;
     let idle = proxy.sample()?;
     let _sampling = Sampling::start(world, &proxy);
 
@@ -204,7 +209,9 @@ async fn under_load(world: &Arc<World>, args: &Args, descriptors: u64) -> anyhow
 /// A proxy with few descriptors serves as many as it can, says what is missing, and is as new when clients have gone.
 async fn out_of_descriptors(world: &Arc<World>, args: &Args) -> anyhow::Result<()> {
     let figures = &world.figures;
-    let mut proxy = start(world, args, FEW).await?;
+    // Files, not their folder: to see that one has changed takes no descriptor, to read it does.
+    let files = ["services.yaml", "pods.yaml"].map(|file| world.place.folder().join(file));
+    let mut proxy = start(world, args, FEW, &files).await?;
     let idle = proxy.sample()?;
     let _sampling = Sampling::start(world, &proxy);
     let served = (FEW - idle.fds) / 2;

@@ -1,6 +1,6 @@
 //! The proxy as a process: what it prints, what it holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,14 +44,14 @@ impl Proxy {
         binary: &Path,
         descriptors: u64,
         arguments: &[&str],
-        folder: &Path,
+        manifests: &[PathBuf],
     ) -> anyhow::Result<Self> {
         let mut command = Command::new("sh");
         command
             .args(["-c", r#"ulimit -n "$0" && exec "$@""#, &descriptors.to_string()])
             .arg(binary)
             .args(arguments)
-            .arg(folder)
+            .args(manifests)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
