@@ -135,7 +135,8 @@ async fn run(args: Args) -> Result<(), Vec<String>> {
         tokio::select! {
             newer = watch::change(&sources, &seen) => {
                 seen = newer;
-                match sources.read().and_then(|read| cluster.follow(read, setup)) {
+                let Some(read) = watch::read(&sources, &seen) else { continue };
+                match read.and_then(|read| cluster.follow(read, setup)) {
                     Ok(changes) => {
                         kernel.syncer.follow(&changes.plan);
                         kernel.warn(&cluster);
