@@ -160,6 +160,11 @@ pub(crate) async fn rewritten(
     refused(world, proxy, complained, "a half", "pods.yaml").await;
     reloaded(proxy, printed).await?;
 
+    // Emptied, and for a moment nothing follows: that is not to be taken as a cluster without pods.
+    let printed = proxy.printed();
+    world.place.write_in_two("pods.yaml", &pods, 0, Duration::from_millis(300)).await?;
+    reloaded(proxy, printed).await?;
+
     let (complained, printed) = (proxy.complained(), proxy.printed());
     let folder = world.place.folder();
     let aside = folder.with_extension("aside");
