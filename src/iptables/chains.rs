@@ -7,17 +7,20 @@ use core::fmt;
 use super::Prefix;
 use crate::rules::Text;
 
-/// The name of a chain: at most 28 bytes.
+/// The name of a chain: at most [`Self::MAX`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChainName {
-    bytes: [u8; 28],
+    bytes: [u8; Self::MAX],
     len: usize,
 }
 
 impl ChainName {
+    /// How many bytes the kernel takes.
+    pub(super) const MAX: usize = 28;
+
     /// `PREFIX-KIND-REST`, or `PREFIX-KIND`.
     pub(super) fn new(prefix: &Prefix, kind: &str, rest: &[u8]) -> Self {
-        let mut name = Self { bytes: [0; 28], len: 0 };
+        let mut name = Self { bytes: [0; Self::MAX], len: 0 };
         name.push(prefix.as_str().as_bytes());
         name.push(b"-");
         name.push(kind.as_bytes());
@@ -30,7 +33,7 @@ impl ChainName {
 
     /// The name of a chain that there is.
     pub(super) fn of(name: &str) -> Self {
-        let mut chain = Self { bytes: [0; 28], len: 0 };
+        let mut chain = Self { bytes: [0; Self::MAX], len: 0 };
         chain.push(name.as_bytes());
         // All that are written here are ASCII.
         chain.bytes.iter_mut().for_each(|byte| *byte &= 0x7f);

@@ -31,9 +31,11 @@ impl Prefix {
     /// Whether a chain is called as those are that are written under this prefix. Kubernetes' own `KUBE-KUBELET-CANARY`, for one, is not.
     pub fn names(&self, chain: &str) -> bool {
         let kind = chain.strip_prefix(self.as_str()).and_then(|rest| rest.strip_prefix('-'));
-        kind.is_some_and(|kind| {
-            FIXED.contains(&kind) || KINDS.iter().any(|known| kind.starts_with(known))
-        })
+        let writable = chain.len() <= ChainName::MAX && chain.bytes().all(|b| b.is_ascii_graphic());
+        writable
+            && kind.is_some_and(|kind| {
+                FIXED.contains(&kind) || KINDS.iter().any(|known| kind.starts_with(known))
+            })
     }
 }
 
@@ -139,6 +141,16 @@ COMMIT
 
     fn jump(table: &'static str, chain: &'static str, rule: &str) -> Jump {
         Jump { table, chain, rule: rule.split(' ').map(Into::into).collect() }
+    }
+
+    /// A fuzz target found that such names came out as others, even as two lines.
+    #[test]
+    fn what_is_not_called_so_is_not_ours() {
+        let prefix = super::super::Config::default().prefix;
+        for chain in ["SVCP-IP-\u{10a}", "SVCP-IP-a\tb", "SVCP-SEP-ABCDEFGHIJKLMNOPQRST"] {
+            assert!(!prefix.names(chain), "{chain:?}");
+        }
+        assert!(prefix.names("SVCP-SEP-ABCDEFGHIJKLMNOPQRS"));
     }
 
     #[test]
