@@ -1,12 +1,13 @@
 //! Any bytes as a manifest in JSON, through all three steps and back: no panic, and the way back is the identity. What comes of it
-//! together: the same whatever the order, and nothing to write once it is written.
+//! together: the same whatever the order, and nothing to write once it is written; a pod is told each variable once.
 
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
 use svcplane::endpoints::{EndpointSet, EndpointSlice, Endpoints, Merged, Packing, SliceWrites};
+use svcplane::env::{self, Budget, Environment, Var};
 use svcplane::k8s::{self, Object};
 use svcplane::name::ObjectName;
 use svcplane::node::Nodes;
@@ -20,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     world.take(object);
     world.mirrored();
     world.legacy();
+    world.environment();
     let sets: Vec<EndpointSet> =
         world.services.values().map(|service| world.endpoints_of(service)).collect();
     let node = LocalNode::new("node".parse().expect("a legal name"));
@@ -142,6 +144,26 @@ impl World {
                 let merged = EndpointSet::merge(name.clone(), &writes.creates);
                 assert_eq!(merged, EndpointSet::from(endpoints));
             }
+        }
+    }
+
+    /// What a pod is told: variables of Services that it sees, each once, whatever the order.
+    fn environment(&self) {
+        let services = self.services.values();
+        let all = env::vars(services.clone());
+        for (namespace, links) in [("default", true), ("default", false), ("other", true)] {
+            let environment = Environment::new(namespace, links, services.clone());
+            assert_eq!(environment, Environment::new(namespace, links, services.clone().rev()));
+            let vars = environment.vars();
+            let names: BTreeSet<&str> = vars.iter().map(Var::name).collect();
+            assert_eq!(names.len(), vars.len());
+            assert!(vars.iter().all(|var| all.contains(var)));
+            let bytes = vars.iter().map(|var| var.as_str().len() + 9).sum();
+            let Budget { vars: count, bytes: budget, .. } = environment.budget();
+            assert_eq!((count, budget), (vars.len(), bytes));
+            let own = vars.first().map(|var| Var::new(var.name(), "own"));
+            let behind = environment.behind(own.clone());
+            assert!(own.is_none_or(|own| behind.contains(&own)) && behind.len() == vars.len());
         }
     }
 

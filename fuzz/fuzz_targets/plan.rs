@@ -1,6 +1,7 @@
 //! Any bytes as a cluster: a line for each object in JSON, or else a small cluster in which every byte decides something. Plans in two
 //! modes, packets at every claimed address and beside, stale flows, and the way from one plan to another: no panic, explanations that come
-//! to what routes do, and changes that lead where they should. Rules for each plan and each change, in which no text has come through unchecked.
+//! to what routes do, and changes that lead where they should. Rules for each plan and each change, in which no text has come through unchecked;
+//! for IPVS, commands that leave nothing to do.
 
 #![no_main]
 
@@ -11,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use svcplane::endpoints::{EndpointSet, EndpointSlice};
 use svcplane::iptables;
+use svcplane::ipvs::{self, Actual, Desired, ListedReal};
 use svcplane::k8s::Object;
 use svcplane::net::{IpFamily, Protocol};
 use svcplane::nftables;
@@ -46,6 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
     for plan in [&plan, &other] {
         look(plan);
         rules(plan, None);
+        virtual_servers(plan);
     }
     rules(&fewer, Some(&Plan::diff(&plan, &fewer)));
     leads(&plan, &fewer);
@@ -81,6 +84,22 @@ fn rules(plan: &Plan, changes: Option<&Changes>) {
             });
         }
     }
+}
+
+/// What is as it is wanted is left alone; from nothing to it and from it to nothing all is named once.
+fn virtual_servers(plan: &Plan) {
+    let desired = ipvs::compile(plan, &ipvs::Config::default());
+    let mut actual = Actual::default();
+    for (_, wanted) in desired.servers() {
+        actual.insert(wanted.server, wanted.reals.values().copied().map(ListedReal::new));
+    }
+    assert_eq!(ipvs::reconcile(&desired, &actual, &[]), []);
+    let reals = desired.servers().map(|(_, wanted)| wanted.reals.len()).sum::<usize>();
+    let added = ipvs::reconcile(&desired, &Actual::default(), &[]);
+    assert_eq!(added.len(), desired.servers().len() + reals);
+    assert_eq!(added.len(), desired.commands().len());
+    let deleted = ipvs::reconcile(&Desired::default(), &actual, &[]);
+    assert_eq!(deleted.len(), desired.servers().len());
 }
 
 /// Bytes, and zeros when there are no more.

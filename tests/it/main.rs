@@ -4,6 +4,7 @@
 mod sched_model;
 
 mod affinity;
+mod affinity_model;
 mod assign;
 mod balancer;
 mod catalog;
@@ -55,6 +56,7 @@ mod plan_model;
 #[cfg(feature = "serde")]
 mod pods;
 mod pool;
+mod pool_model;
 mod proxy;
 mod quantity;
 mod repair;

@@ -1,13 +1,14 @@
 //! Several ranges as one: tables, and random operations against a naive model.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use svcplane::ipam::{IpPool, IpRange, PoolError, PortPool, PortRange};
+use svcplane::ipam::{IpPool, IpRange, PoolError, PortPool};
 use svcplane::ipnet::IpNet;
 use svcplane::time::Instant;
+
+use crate::pool_model::{Model, Op, RANGES, REST};
 
 const NOW: Instant = Instant::ZERO;
 
@@ -315,23 +316,6 @@ fn a_clock_that_goes_backwards() {
     pool.release(one, &"me", Instant::MAX);
 }
 
-#[derive(Clone, Debug)]
-enum Op {
-    Add(usize),
-    Drain(usize),
-    Remove(usize),
-    Allocate(u16, u8),
-    Check(u16, u8),
-    Release(u16, u8),
-    Learn(u16, u8),
-    Propose(u64, Vec<u16>),
-    Sweep,
-    Wait(u64),
-}
-
-const RANGES: [(u16, u16); 4] = [(10, 13), (12, 17), (10, 20), (22, 22)];
-const REST: u64 = 5;
-
 fn op() -> impl Strategy<Value = Op> {
     let (range, owner) = (0..RANGES.len(), prop_oneof![3 => Just(0), 1 => 1_u8..3]);
     // Mostly the same few, so that they come and go.
@@ -350,144 +334,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-#[derive(Debug, Default)]
-struct Model {
-    /// In the order of adding: which, and whether it is in use.
-    ranges: Vec<(usize, bool)>,
-    owned: BTreeMap<u16, u8>,
-    /// Who had it, and until when it rests.
-    resting: BTreeMap<u16, (u8, u64)>,
-    now: u64,
-}
-
-fn holds(range: usize, item: u16) -> bool {
-    (RANGES[range].0..=RANGES[range].1).contains(&item)
-}
-
-impl Model {
-    fn sweep(&mut self) {
-        let now = self.now;
-        self.resting.retain(|_, (_, until)| *until > now);
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = usize> {
-        self.ranges.iter().filter(|(_, in_use)| *in_use).map(|(range, _)| *range)
-    }
-
-    fn check(&self, item: u16, owner: u8) -> Result<(), PoolError<u16, u8>> {
-        match (self.owned.get(&item), self.resting.get(&item)) {
-            (Some(other), _) if *other == owner => Ok(()),
-            (Some(other), _) => Err(PoolError::Allocated { item, owner: *other }),
-            (None, Some((other, until))) if *other != owner => {
-                Err(PoolError::Resting { item, owner: *other, until: at(*until) })
-            }
-            _ if self.in_use().any(|range| holds(range, item)) => Ok(()),
-            _ => {
-                let text = |range: usize| format!("{}-{}", RANGES[range].0, RANGES[range].1);
-                let ranges: Vec<String> = self.in_use().map(text).collect();
-                let ranges = if ranges.is_empty() { "none".into() } else { ranges.join(", ") };
-                Err(PoolError::NotInRange { item, ranges })
-            }
-        }
-    }
-
-    fn remove(&mut self, range: usize) -> Result<bool, usize> {
-        let Some(place) = self.ranges.iter().position(|(other, _)| *other == range) else {
-            return Ok(false);
-        };
-        self.ranges[place].1 = false;
-        let others = |item| self.ranges.iter().any(|(r, _)| *r != range && holds(*r, item));
-        let held = self.owned.keys().filter(|item| holds(range, **item) && !others(**item)).count();
-        if held > 0 {
-            return Err(held);
-        }
-        self.ranges.remove(place);
-        Ok(true)
-    }
-
-    fn apply(&mut self, pool: &mut PortPool<u8>, op: &Op) -> Result<(), TestCaseError> {
-        let now = at(self.now);
-        match *op {
-            Op::Add(range) => {
-                pool.add(PortRange::new(RANGES[range].0, RANGES[range].1, 1));
-                match self.ranges.iter_mut().find(|(other, _)| *other == range) {
-                    Some((_, in_use)) => *in_use = true,
-                    None => self.ranges.push((range, true)),
-                }
-            }
-            Op::Drain(range) => {
-                let known = self.ranges.iter_mut().find(|(other, _)| *other == range);
-                prop_assert_eq!(pool.drain(Some(RANGES[range])), known.is_some());
-                if let Some((_, in_use)) = known {
-                    *in_use = false;
-                }
-            }
-            Op::Remove(range) => {
-                let got = pool.remove(Some(RANGES[range])).map(|removed| removed.is_some());
-                prop_assert_eq!(got, self.remove(range));
-            }
-            Op::Allocate(item, owner) => {
-                self.sweep();
-                let expected = self.check(item, owner);
-                prop_assert_eq!(pool.allocate(item, owner, now), expected.clone());
-                if expected.is_ok() {
-                    self.resting.remove(&item);
-                    self.owned.insert(item, owner);
-                }
-            }
-            Op::Check(item, owner) => {
-                prop_assert_eq!(pool.check(item, &owner), self.check(item, owner));
-            }
-            Op::Release(item, owner) => {
-                self.sweep();
-                let held = self.owned.get(&item) == Some(&owner);
-                prop_assert_eq!(pool.release(item, &owner, now), held);
-                if held {
-                    self.owned.remove(&item);
-                    self.resting.insert(item, (owner, self.now + REST));
-                }
-            }
-            Op::Learn(item, owner) => {
-                self.resting.remove(&item);
-                prop_assert_eq!(pool.learn(item, owner), self.owned.insert(item, owner));
-            }
-            Op::Propose(seed, ref except) => {
-                let got = pool.propose(seed, except, |_| true);
-                prop_assert_eq!(got, pool.propose(seed, except, |_| true));
-                let free = |item: &u16| {
-                    let taken = self.owned.contains_key(item) || self.resting.contains_key(item);
-                    !taken && !except.contains(item)
-                };
-                let of = |range: usize| (RANGES[range].0..=RANGES[range].1).filter(free);
-                let first = self.in_use().find(|range| of(*range).next().is_some());
-                prop_assert_eq!(got.is_some(), first.is_some());
-                if let (Some(item), Some(range)) = (got, first) {
-                    prop_assert!(of(range).any(|other| other == item), "{} of {}", item, range);
-                }
-            }
-            Op::Sweep => {
-                self.sweep();
-                pool.sweep(now);
-            }
-            Op::Wait(secs) => self.now += secs,
-        }
-        prop_assert!(pool.iter().map(|(item, owner)| (item, *owner)).eq(self.owned.clone()));
-        prop_assert_eq!(pool.next_expiry(), self.resting.values().map(|(_, t)| at(*t)).min());
-        let known = |item: u16| self.ranges.iter().any(|(range, _)| holds(*range, item));
-        for item in 9..24 {
-            prop_assert_eq!(pool.contains(item), known(item), "{}", item);
-        }
-        Ok(())
-    }
-}
-
 proptest! {
     #[test]
     fn as_the_model(ops in prop::collection::vec(op(), 1..120)) {
         let mut pool = PortPool::new(Duration::from_secs(REST));
         let mut model = Model::default();
         for op in &ops {
-            model.apply(&mut pool, op)?;
+            model.step(&mut pool, op);
         }
     }
 }
