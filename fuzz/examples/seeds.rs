@@ -345,7 +345,7 @@ fn ranges(seeds: &mut Seeds) -> Result<(), Box<dyn Error>> {
 
 /// Where any bytes are operations: any bytes, short and long.
 fn operations(seeds: &mut Seeds) {
-    for target in ["affinity", "assign", "index", "plan", "pool", "sched", "templates"] {
+    for target in ["affinity", "assign", "catalog", "index", "plan", "pool", "sched", "templates"] {
         let inputs = seeds.entry(target).or_default();
         for (seed, length) in [40, 150, 400, 900].into_iter().enumerate() {
             let mut any = drawn(seed as u64, length);
