@@ -80,7 +80,7 @@
 //! changes its addresses concerns those that claim the same ones, and none else.
 //!
 //! The end does not depend on the order in which objects came: it is [`Plan::new`] of the Services and their endpoints, the
-//! [`Zone`](crate::dns::Zone) of all of them. There is neither clock nor chance in it.
+//! [`Zone`] of all of them. There is neither clock nor chance in it.
 
 mod changes;
 mod event;
