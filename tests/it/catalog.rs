@@ -117,6 +117,35 @@ fn endpoints_that_pods_were_stay_by_the_endpoints() {
     assert_eq!(catalog.endpoints(&service.name), before.as_ref());
 }
 
+/// What Services claim that a node no longer serves, others have there.
+#[test]
+fn another_node_forgets_whom_it_does_not_serve() {
+    use svcplane::catalog::Catalog;
+    use svcplane::labels::Labels;
+    use svcplane::name::ObjectName;
+    use svcplane::plan::{LocalNode, Mode, PROXY_NAME_LABEL};
+    use svcplane::service::{ClusterIps, Service, ServicePort};
+    use svcplane::time::Timestamp;
+
+    let service = |name, created, labels: &[(&str, &str)]| {
+        let mut service = Service::new(ObjectName::new("a", name).expect("a name"));
+        service.created = Some(Timestamp::from_unix(created));
+        service.labels = Labels::from_iter(labels.iter().copied());
+        service.cluster_ips = ClusterIps::Assigned(vec!["10.96.0.1".parse().expect("an address")]);
+        service.ports = vec![ServicePort::new(80)];
+        service
+    };
+    let (older, younger) =
+        (service("older", 1, &[]), service("younger", 2, &[(PROXY_NAME_LABEL, "mine")]));
+    let mut node = LocalNode::new("here".parse().expect("a name"));
+    let mut catalog = Catalog::new(node.clone(), Mode::Nftables);
+    catalog.apply_all([older, younger]);
+    node.proxy_name = Some("mine".into());
+    catalog.set_node(node);
+    assert_eq!(catalog.plan().conflicts().count(), 0);
+    assert_eq!(catalog.plan().ports().map(|port| port.frontends.len()).collect::<Vec<_>>(), [1]);
+}
+
 /// Every midnight.
 #[test]
 fn a_week_ends_as_it_began() {
