@@ -130,7 +130,7 @@ fn another_node_forgets_whom_it_does_not_serve() {
     let service = |name, created, labels: &[(&str, &str)]| {
         let mut service = Service::new(ObjectName::new("a", name).expect("a name"));
         service.created = Some(Timestamp::from_unix(created));
-        service.labels = Labels::from_iter(labels.iter().copied());
+        service.labels = labels.iter().copied().collect::<Labels>();
         service.cluster_ips = ClusterIps::Assigned(vec!["10.96.0.1".parse().expect("an address")]);
         service.ports = vec![ServicePort::new(80)];
         service
@@ -144,6 +144,52 @@ fn another_node_forgets_whom_it_does_not_serve() {
     catalog.set_node(node);
     assert_eq!(catalog.plan().conflicts().count(), 0);
     assert_eq!(catalog.plan().ports().map(|port| port.frontends.len()).collect::<Vec<_>>(), [1]);
+}
+
+/// A node's CPU is what endpoints are shared out by, on whichever node they are.
+#[test]
+fn hints_follow_the_nodes() {
+    use svcplane::catalog::{Catalog, EndpointSource};
+    use svcplane::endpoints::EndpointSet;
+    use svcplane::labels::Labels;
+    use svcplane::name::ObjectName;
+    use svcplane::node::{Node, Nodes, ZONE_LABEL};
+    use svcplane::plan::{LocalNode, Mode};
+    use svcplane::pod::{Phase, Pod};
+    use svcplane::service::{Service, ServicePort};
+
+    let mut service = Service::new(ObjectName::new("a", "web").expect("a name"));
+    service.annotations = Labels::from_iter([("service.kubernetes.io/topology-mode", "Auto")]);
+    service.selector = Labels::from_iter([("app", "x")]);
+    service.ports = vec![ServicePort::new(80)];
+    let pods: Vec<Pod> = (0_u8..4)
+        .map(|n| {
+            let mut pod = Pod::new(ObjectName::new("a", &format!("web-{n}")).expect("a name"));
+            pod.labels = Labels::from_iter([("app", "x")]);
+            (pod.phase, pod.ready) = (Phase::Running, true);
+            pod.ips = vec![[10, 0, 0, n].into()];
+            pod.node = Some(format!("n{}", n % 2).parse().expect("a name"));
+            pod
+        })
+        .collect();
+    let node = |n: u8, cpu_millis| {
+        let mut node = Node::new(format!("n{n}").parse().expect("a name"));
+        node.labels = Labels::from_iter([(ZONE_LABEL, if n == 0 { "a" } else { "b" })]);
+        (node.ready, node.cpu_millis) = (true, cpu_millis);
+        node
+    };
+    let local = LocalNode::new("n0".parse().expect("a name"));
+    let mut catalog = Catalog::new(local, Mode::Nftables).with_pods(EndpointSource::Pods);
+    catalog.apply_all(pods.iter().cloned());
+    catalog.apply(service.clone());
+    for cpus in [[4_000, 4_000], [4_000, 0], [4_000, 4_100], [0, 0], [4_000, 4_000]] {
+        catalog.apply_all([node(0, cpus[0]), node(1, cpus[1])]);
+        let nodes: Nodes = (0..).zip(cpus).map(|(n, cpu)| node(n, cpu)).collect();
+        let expected = EndpointSet::resolve(&service, &pods, &nodes);
+        assert_eq!(catalog.endpoints(&service.name), Some(&expected), "{cpus:?}");
+        let hinted = expected.endpoints().all(|endpoint| !endpoint.hints.zones.is_empty());
+        assert_eq!(hinted, !cpus.contains(&0), "{cpus:?}");
+    }
 }
 
 /// Every midnight.
