@@ -146,6 +146,52 @@ fn another_node_forgets_whom_it_does_not_serve() {
     assert_eq!(catalog.plan().ports().map(|port| port.frontends.len()).collect::<Vec<_>>(), [1]);
 }
 
+/// Those that go first, then those that are edited or come, in the order of their text; nothing of those that stay.
+#[test]
+fn a_route_tells_what_a_balancer_has_to_do() {
+    use svcplane::backend::BackendChange::{Remove, Set};
+    use svcplane::backend::{Backend, BackendChange};
+    use svcplane::catalog::Catalog;
+    use svcplane::endpoints::{Endpoint, EndpointPort, EndpointSlice};
+    use svcplane::labels::Labels;
+    use svcplane::name::ObjectName;
+    use svcplane::net::IpFamily;
+    use svcplane::plan::{LocalNode, Mode, WEIGHTS_ANNOTATION};
+    use svcplane::service::{ClusterIps, Service, ServicePort, TrafficPolicy};
+
+    let mut service = Service::new(ObjectName::new("a", "web").expect("a name"));
+    service.cluster_ips = ClusterIps::Assigned(vec!["10.96.0.1".parse().expect("an address")]);
+    service.ports = vec![ServicePort::new(80)];
+    let slice = |last: &[u8]| {
+        let name = ObjectName::new("a", "web-1").expect("a name");
+        let mut slice = EndpointSlice::new(name, service.name.clone(), IpFamily::V4);
+        let endpoint = |&n: &u8| Endpoint::new([10, 0, 0, n].into());
+        slice.set_endpoints([EndpointPort::new(80)], last.iter().map(endpoint));
+        slice
+    };
+    let backend = |n: u8| Backend::new(([10, 0, 0, n], 80).into());
+    let told = |changes: &Changes| -> Vec<BackendChange> {
+        let (_, change) = changes.plan.services().next().expect("a Service");
+        let mut routes = change.routes();
+        let cluster = routes.next().expect("a route");
+        assert_eq!(cluster.policy, TrafficPolicy::Cluster);
+        assert!(routes.all(|local| local.backends().next().is_none()));
+        cluster.backends().collect()
+    };
+    let mut catalog = Catalog::new(LocalNode::new("here".parse().expect("a name")), Mode::Nftables);
+    catalog.apply(service.clone());
+    let changes = catalog.apply(slice(&[1, 2, 10]));
+    assert_eq!(told(&changes), [Set(backend(10)), Set(backend(1)), Set(backend(2))]);
+    let changes = catalog.apply(slice(&[2, 3, 9, 10]));
+    assert_eq!(told(&changes), [Remove(backend(1).addr), Set(backend(3)), Set(backend(9))]);
+    service.annotations = Labels::from_iter([(WEIGHTS_ANNOTATION, "10.0.0.3=7")]);
+    let changes = catalog.apply(service.clone());
+    assert_eq!(told(&changes), [Set(backend(3).with_weight(7))]);
+    let changes = catalog.apply(svcplane::catalog::Key::Service(service.name.clone()));
+    let gone = [10, 2, 3, 9].map(|n| Remove(backend(n).addr));
+    assert_eq!(told(&changes), gone);
+}
+
 /// A node's CPU is what endpoints are shared out by, on whichever node they are.
 #[test]
 fn hints_follow_the_nodes() {
