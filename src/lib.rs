@@ -1,4 +1,10 @@
+// The README says the same for its other readers; the first definition of a link counts.
+//! [fidelity]: guide::fidelity
+//! [cookbook]: guide::cookbook
+//! [design]: guide::design
+//!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 
 extern crate alloc;
@@ -16,6 +22,8 @@ mod draw;
 pub mod endpoints;
 pub mod env;
 pub mod field;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod ipam;
 #[cfg(feature = "iptables")]
 pub mod iptables;

@@ -15,6 +15,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (6, &["rules"]),
     (7, &["catalog", "iptables", "ipvs", "nftables"]),
     (8, &["kernel"]),
+    (9, &["guide"]),
 ];
 
 fn sources() -> Vec<PathBuf> {
@@ -23,7 +24,11 @@ fn sources() -> Vec<PathBuf> {
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(folder).expect("src can be listed") {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { pending.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_none_or(|extension| extension != "md") {
+                files.push(path); // chapters of the documentation are no source
+            }
         }
     }
     files.sort();

@@ -21,6 +21,7 @@ mod ends;
 mod env;
 #[cfg(feature = "serde")]
 mod example;
+mod fidelity;
 #[cfg(feature = "serde")]
 mod flows;
 mod hints;
