@@ -10,6 +10,8 @@
 //! assert_eq!(flow.client.port(), 40_000);
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
+//!
+//! All of them are plain values of a few words, to be copied.
 
 use core::net::SocketAddr;
 

@@ -44,6 +44,10 @@
 //! **Health.** [`suspend`](Balancer::suspend) keeps new connections from a backend until a time, as after failures that the
 //! caller saw; with [`set_slow_start`](Balancer::set_slow_start) it gets its part little by little when it comes back, as a
 //! new one does.
+//!
+//! **Cost.** A pick, and each report of a connection, takes a few loads, and a level more of a tree or bitset for many backends: see [`sched`](crate::sched). So does
+//! a change of one backend, but that the tables of `sh`, `dh` and `mh` are dealt out anew by the next pick, once for all changes before it.
+//! [`change`](Balancer::change) is O(change), [`set_backends`](Balancer::set_backends) O(backends).
 
 mod persistent;
 #[cfg(feature = "sync")]

@@ -23,6 +23,8 @@
 //!     "spec.ports[0].port: invalid value 70000: expected 1 to 65535"
 //! );
 //! ```
+//!
+//! A check costs what the object holds; text is made of mistakes only.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};

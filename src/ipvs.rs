@@ -35,6 +35,9 @@
 //! are [`Reply::Unreadable`]. So are names of schedulers and interfaces in characters beyond visible ASCII.
 //!
 //! Requests are byte for byte those of `ipvsadm` 1.31. Source: Linux 6.1, `ip_vs.h` and the requests and answers of a running kernel.
+//!
+//! **Cost.** Messages are written and read in one pass. [`compile`] and [`reconcile`] are O(n log n) in virtual and real servers, [`delta`] is in what a
+//! change concerns.
 
 mod command;
 mod daemon;

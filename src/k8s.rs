@@ -28,6 +28,8 @@
 //! YAML crate. [`Object`] reads any of them by `apiVersion` and `kind`, lists included.
 //!
 //! Source: Kubernetes core/v1 and discovery.k8s.io/v1, about 1.34.
+//!
+//! To read and to convert takes as long as the object is; to validate as well, but that each port is compared with those before it.
 
 #[macro_use]
 mod mirror;

@@ -15,6 +15,7 @@
 //!
 //! Source: RFC 1123, RFC 6335 and Kubernetes' `content` validation. Lengths are bytes. Every type
 //! is one shared allocation: cloning counts a reference.
+//! Parsing is O(length).
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -15,6 +15,8 @@
 //! let loopback = net::parse_ip("127.0.0.1").unwrap();
 //! assert_eq!(net::special_address(loopback), Some(SpecialAddress::Loopback));
 //! ```
+//!
+//! Parsing is O(length), the rest a few comparisons.
 
 use alloc::string::String;
 use core::fmt;

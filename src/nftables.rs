@@ -45,6 +45,8 @@
 //! and touch only the tables of the [configured name](Config::table).
 //!
 //! Source: kube-proxy's nftables mode, whose flow through the hooks this is.
+//!
+//! **Cost.** [`compile`] is O(n log n) in endpoints, and so is [`sweep`]; [`delta`] is in the endpoints of the Services that changed.
 
 mod affinity;
 mod base;

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! Source: Kubernetes core/v1 `Node`.
+//! To find a node is O(log n).
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -14,6 +14,7 @@
 //! ```
 //!
 //! Source: Kubernetes core/v1 `Pod`.
+//! A plain value.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -17,6 +17,8 @@
 //! assert_eq!(rules::endpoint_hash(&name, "10.180.0.1:80".parse()?), "SXIVWICOYRO3J4NJ");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A name costs one SHA-256 of a short text.
 
 #[cfg(feature = "nftables")]
 mod slots;

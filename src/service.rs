@@ -17,6 +17,7 @@
 //! ```
 //!
 //! Source: Kubernetes core/v1 `ServiceSpec`.
+//! A plain value; [`Service::selects`] walks both sets of labels once.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

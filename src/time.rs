@@ -12,6 +12,8 @@
 //! let deadline = now + Duration::from_secs(10_800);
 //! assert!(now < deadline);
 //! ```
+//!
+//! Both are one number; every call is O(1).
 
 use core::fmt;
 use core::ops::{Add, AddAssign};
