@@ -77,8 +77,8 @@ pub enum Mode {
     /// moved for good.
     #[default]
     Strict,
-    /// As kube-proxy's iptables rules with the `recent` match: while the backend is listed, whatever its weight and load. A client that
-    /// was at several is at the one listed longest; leaving the list ends all of a backend's entries, also if it comes back.
+    /// As kube-proxy's iptables rules with the `recent` match: while the backend is listed, whatever its weight and load. A client
+    /// that was at several is at the one listed longest; leaving the list ends all of a backend's entries, also if it comes back.
     Recent,
 }
 
@@ -98,15 +98,15 @@ impl Scope {
         }
     }
 
-    /// No entry lasts longer than this from its first insertion on, to the second. A scope is given its limit, prefixes and ports once:
-    /// with others, clients are not found where they were.
+    /// No entry lasts longer than this from its first insertion on, to the second. A scope is given its limit, prefixes and ports
+    /// once: with others, clients are not found where they were.
     #[must_use]
     pub const fn with_limit(self, limit: Duration) -> Self {
         Self { limit: Some(whole_millis(limit)), ..self }
     }
 
-    /// Clients are the networks of these prefix lengths, of IPv4 and of IPv6; more bits than an address has are all of them. Defaults to
-    /// single addresses.
+    /// Clients are the networks of these prefix lengths, of IPv4 and of IPv6; more bits than an address has are all of them.
+    /// Defaults to single addresses.
     #[must_use]
     pub const fn with_prefixes(self, v4: u8, v6: u8) -> Self {
         Self { v4_prefix: v4, v6_prefix: v6, ..self }
@@ -124,8 +124,8 @@ impl Scope {
         Self { mode, ..self }
     }
 
-    /// Picks note nothing: the caller [inserts](Affinity::insert) the client when it knows that its connection has succeeded. Defaults to
-    /// every pick.
+    /// Picks note nothing: the caller [inserts](Affinity::insert) the client when it knows that its connection has succeeded.
+    /// Defaults to every pick.
     #[must_use]
     pub const fn noted_by_caller(self) -> Self {
         Self { noted_by_caller: true, ..self }
@@ -152,8 +152,8 @@ pub struct Exported<V> {
     pub value: V,
     /// How long it lasts yet if it does not come back.
     pub remaining: Duration,
-    /// How long ago the client was first noted, to the second, as far as a [limit](Scope::with_limit) or the kind of client made the
-    /// table keep it.
+    /// How long ago the client was first noted, to the second, as far as a [limit](Scope::with_limit) or the kind of client made
+    /// the table keep it.
     pub age: Option<Duration>,
 }
 
@@ -233,8 +233,8 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         self.sweep_at(now, limit)
     }
 
-    /// How many clients there are, those whose time is over but was not noticed included. In [`Mode::Recent`] a client counts as often as
-    /// there are backends where it was.
+    /// How many clients there are, those whose time is over but was not noticed included. In [`Mode::Recent`] a client counts as
+    /// often as there are backends where it was.
     pub const fn len(&self) -> usize {
         self.narrow.len() + self.wide.len()
     }
@@ -272,7 +272,8 @@ impl<V: Clone + Eq + Hash> Affinity<V> {
         slots.filter_map(move |(client, slot)| exported(client, slot))
     }
 
-    /// Takes entries in. One that is there already, or whose time is over, is passed over; an age of more than a year counts as a year.
+    /// Takes entries in. One that is there already, or whose time is over, is passed over; an age of more than a year counts as a
+    /// year.
     pub fn import(&mut self, entries: impl IntoIterator<Item = Exported<V>>, now: Instant) {
         let now = self.millis(now);
         for Exported { scope, client, value, remaining, age } in entries {

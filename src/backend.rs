@@ -21,8 +21,8 @@ use core::net::SocketAddr;
 pub struct Backend {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// Its share, 0 to 2³¹−1 (a balancer takes more as that much), for the algorithms that heed weights. 0 means "nothing new" in every
-    /// algorithm: open connections go on, no pick yields it. Defaults to 1.
+    /// Its share, 0 to 2³¹−1 (a balancer takes more as that much), for the algorithms that heed weights. 0 means "nothing new" in
+    /// every algorithm: open connections go on, no pick yields it. Defaults to 1.
     pub weight: u32,
     /// From so many connections on it is overloaded and gets nothing new; 0 is no limit. Defaults to 0.
     pub upper_threshold: u32,

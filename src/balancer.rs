@@ -202,12 +202,12 @@ impl<S: Scheduler> Balancer<S> {
     }
 
     /// Lets backends that are added from now on, or come back from a [suspension](Self::suspend), start slowly: they get a
-    /// sixteenth of their part at first and the whole of it after this time, growing in even steps. Zero, the default, is the whole at once.
-    /// Those that are starting go on at the new pace.
+    /// sixteenth of their part at first and the whole of it after this time, growing in even steps. Zero, the default, is the whole
+    /// at once. Those that are starting go on at the new pace.
     ///
     /// What a sixteenth is depends on the algorithm. `rr`, `wrr`, `random` and `wrandom` pass over the backend fifteen times of
-    /// sixteen; `lc`, `wlc`, `sed` and `p2c` count its connections sixteenfold, so that it does not draw every new one until it has as many as
-    /// the others. `nq` still takes an idle one first. `sh`, `dh` and `mh` do not heed it, as clients would move.
+    /// sixteen; `lc`, `wlc`, `sed` and `p2c` count its connections sixteenfold, so that it does not draw every new one until it has
+    /// as many as the others. `nq` still takes an idle one first. `sh`, `dh` and `mh` do not heed it, as clients would move.
     pub fn set_slow_start(&mut self, window: Duration) {
         self.slow_start = window;
     }
@@ -330,8 +330,8 @@ impl<S: Scheduler> Balancer<S> {
         }
     }
 
-    /// Carries changes out, one after the other. O(change), where [`set_backends`](Self::set_backends) looks at all there are: a balancer
-    /// that has followed all changes of a list since it had none is as one that was given the list each time.
+    /// Carries changes out, one after the other. O(change), where [`set_backends`](Self::set_backends) looks at all there are: a
+    /// balancer that has followed all changes of a list since it had none is as one that was given the list each time.
     ///
     /// ```
     /// # use svcplane::{backend::BackendChange, balancer::Balancer, sched::Algorithm, time::Instant};
@@ -380,8 +380,8 @@ impl<S: Scheduler> Balancer<S> {
         conn
     }
 
-    /// Lets a backend run dry: its weight is 0 from now on, so that it gets no new clients, but those whom an affinity table has sent there
-    /// may go on coming until a time. Any later edit ends that.
+    /// Lets a backend run dry: its weight is 0 from now on, so that it gets no new clients, but those whom an affinity table has
+    /// sent there may go on coming until a time. Any later edit ends that.
     ///
     /// # Errors
     ///
@@ -439,8 +439,8 @@ impl<S: Scheduler> Balancer<S> {
         Ok(())
     }
 
-    /// Does what it is time for: forgets removed backends, ends suspensions, lets shares grow. Every call that is given the time does it
-    /// too; this one is for balancers that are idle. [`next_expiry`](Self::next_expiry) says when it is worth a call.
+    /// Does what it is time for: forgets removed backends, ends suspensions, lets shares grow. Every call that is given the time
+    /// does it too; this one is for balancers that are idle. [`next_expiry`](Self::next_expiry) says when it is worth a call.
     #[inline]
     pub fn expire(&mut self, now: Instant) {
         if now >= self.next {

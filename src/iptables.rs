@@ -44,9 +44,9 @@
 //! module `xt_recent` remembers 100 addresses for each endpoint unless it is loaded with another `ip_list_tot`; the client that was seen
 //! least recently makes room, and may go elsewhere next time. `kernel::Iptables::remembered_clients` says how many it is.
 //!
-//! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. The node itself is
-//! refused at external addresses, too. An address that is a Service's as well as the node's has no node ports, also without endpoints. What
-//! is translated is not refused for where it goes. Weights other than equal ones are heeded.
+//! `DIFFERENCE`: a node port is refused only where it is taken; kube-proxy refuses it at every address of the node. The node itself
+//! is refused at external addresses, too. An address that is a Service's as well as the node's has no node ports, also without
+//! endpoints. What is translated is not refused for where it goes. Weights other than equal ones are heeded.
 //!
 //! Source: kube-proxy's iptables mode, about 1.33.
 
@@ -80,13 +80,13 @@ pub struct Config {
     pub layout: Layout,
     /// The bit, 0 to 31, of a packet's mark that says that it is to be masqueraded. Defaults to 14, as in kube-proxy.
     pub masquerade_bit: u8,
-    /// The bit of a packet's mark that says that it is to be refused, in the layout [`Tree`](Layout::Tree). Defaults to 15. Where it is
-    /// the other bit as well, the next one is used.
+    /// The bit of a packet's mark that says that it is to be refused, in the layout [`Tree`](Layout::Tree). Defaults to 15. Where
+    /// it is the other bit as well, the next one is used.
     pub refuse_bit: u8,
     /// Whether masqueraded connections get random ports, which iptables from 1.6.2 on can do. Defaults to true.
     pub random_fully: bool,
-    /// Whether forwarded packets that belong to no connection are dropped. They would not be translated back, and a client's reset would end a
-    /// good connection. Not needed where the sysctl `nf_conntrack_tcp_be_liberal` is on. Defaults to true.
+    /// Whether forwarded packets that belong to no connection are dropped. They would not be translated back, and a client's reset
+    /// would end a good connection. Not needed where the sysctl `nf_conntrack_tcp_be_liberal` is on. Defaults to true.
     pub drop_invalid: bool,
 }
 
@@ -147,14 +147,16 @@ impl fmt::Display for Mark {
 /// | a change of frontends writes | the chains of all frontends | the few chains near its address |
 /// | what is refused | is told by its address in `filter` | is marked in `nat`, and refused by its mark in `filter` |
 ///
-/// `DIFFERENCE`: packets are marked by rules that see the first packet of a connection. In the tree, a flow that was let through untranslated, before there was
-/// a Service at its destination, and that nobody answers, is not refused until the kernel forgets it.
+/// `DIFFERENCE`: packets are marked by rules that see the first packet of a connection. In the tree, a flow that was let through
+/// untranslated, before there was a Service at its destination, and that nobody answers, is not refused until the kernel forgets
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Layout {
     /// One chain of all frontends, as in kube-proxy.
     Linear,
-    /// Chains by the digits of the destination's address, transport and port: each leads on to at most 16 others, or to at most 16 frontends.
+    /// Chains by the digits of the destination's address, transport and port: each leads on to at most 16 others, or to at most 16
+    /// frontends.
     #[default]
     Tree,
 }
@@ -214,11 +216,11 @@ pub fn compile(plan: &Plan, family: IpFamily, config: &Config) -> String {
     whole(plan, family, config).into_input()
 }
 
-/// The same as [`compile`], with the rules that lead to our chains, the [`jumps`], and without what was left behind: chains of ours that are
-/// no more are deleted, with all rules that lead to them.
+/// The same as [`compile`], with the rules that lead to our chains, the [`jumps`], and without what was left behind: chains of ours
+/// that are no more are deleted, with all rules that lead to them.
 ///
-/// `saved` is what `iptables-save`, or `ip6tables-save`, prints. Of that, lines that begin with a colon or an asterisk, or that name
-/// our [prefix](Config::prefix), are enough.
+/// `saved` is what `iptables-save`, or `ip6tables-save`, prints. Of that, lines that begin with a colon or an asterisk, or that
+/// name our [prefix](Config::prefix), are enough.
 pub fn replace(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> String {
     let mut tables = whole(plan, family, config);
     let jumps = jumps(plan, family, config);
@@ -226,14 +228,14 @@ pub fn replace(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> S
     tables.into_input()
 }
 
-/// Input that puts the rules that go with IPVS in the place of whatever rules there are under the prefix: they go by the sets of `ipvs::Sets`, which have
-/// to be there, and change with the node alone. `saved` is as for [`replace`].
+/// Input that puts the rules that go with IPVS in the place of whatever rules there are under the prefix: they go by the sets of
+/// `ipvs::Sets`, which have to be there, and change with the node alone. `saved` is as for [`replace`].
 ///
 /// Packets are marked for masquerading on their way to IPVS, those outside of source ranges dropped, those to other ports of
 /// virtual servers' addresses rejected, health checks let in.
 ///
-/// Source: kube-proxy's ipvs mode. `DIFFERENCE`: sets are by what is done, not by the kinds of addresses; what the node itself sends outside of source
-/// ranges is dropped before IPVS has it, in the table `mangle`, not behind.
+/// Source: kube-proxy's ipvs mode. `DIFFERENCE`: sets are by what is done, not by the kinds of addresses; what the node itself
+/// sends outside of source ranges is dropped before IPVS has it, in the table `mangle`, not behind.
 pub fn beside_ipvs(plan: &Plan, family: IpFamily, config: &Config, saved: &str) -> String {
     let (mut tables, jumps) = beside::rules(plan, family, config);
     tables.settle(saved, &jumps, config);
@@ -259,12 +261,12 @@ fn whole(plan: &Plan, family: IpFamily, config: &Config) -> Tables {
     tables
 }
 
-/// Input that leads from the rules for the plan before some changes to those for the plan after them, which is given; empty if nothing
-/// changes in this family.
+/// Input that leads from the rules for the plan before some changes to those for the plan after them, which is given; empty if
+/// nothing changes in this family.
 ///
-/// If the [node](Changes::concerns_node) is another, it writes all anew, and there may be other [`jumps`]. In the [linear](Layout::Linear)
-/// layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the [tree](Layout::Tree) its length is that of
-/// the change.
+/// If the [node](Changes::concerns_node) is another, it writes all anew, and there may be other [`jumps`]. In the
+/// [linear](Layout::Linear) layout, what changes a frontend writes the chain of all of them anew: a line or two for each. In the
+/// [tree](Layout::Tree) its length is that of the change.
 pub fn delta(plan: &Plan, changes: &Changes, family: IpFamily, config: &Config) -> String {
     if changes.concerns_node() {
         let mut before = plan.clone();

@@ -31,10 +31,11 @@
 //! **Order.** A real server that is added comes to the head of the kernel's list, and the schedulers walk it from there; an edit leaves it where
 //! it is, but makes `wrr` begin anew, so that edits that change nothing are better left out.
 //!
-//! `DIFFERENCE`: virtual servers of protocols other than TCP, UDP and SCTP, which the kernel lets anyone make and never uses, cannot be written, and
-//! are [`Reply::Unreadable`]. So are names of schedulers and interfaces in characters beyond visible ASCII.
+//! `DIFFERENCE`: virtual servers of protocols other than TCP, UDP and SCTP, which the kernel lets anyone make and never uses,
+//! cannot be written, and are [`Reply::Unreadable`]. So are names of schedulers and interfaces in characters beyond visible ASCII.
 //!
-//! Requests are byte for byte those of `ipvsadm` 1.31. Source: Linux 6.1, `ip_vs.h` and the requests and answers of a running kernel.
+//! Requests are byte for byte those of `ipvsadm` 1.31. Source: Linux 6.1, `ip_vs.h` and the requests and answers of a running
+//! kernel.
 //!
 //! **Cost.** Messages are written and read in one pass. [`compile`] and [`reconcile`] are O(n log n) in virtual and real servers, [`delta`] is in what a
 //! change concerns.

@@ -1,5 +1,5 @@
-//! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`, `iptables-restore`,
-//! `conntrack`, `ip`, `nsenter`; and without one for [IPVS](Ipvs), over netlink.
+//! Hands what the compilers write to this machine's kernel. Linux, with the tools that administrators use: `nft`,
+//! `iptables-restore`, `conntrack`, `ip`, `nsenter`; and without one for [IPVS](Ipvs), over netlink.
 //!
 //! ```no_run
 //! use svcplane::kernel::{Conntrack, Nft};
@@ -16,8 +16,8 @@
 //! ```
 //!
 //! No shell is involved, scripts go through pipes, and every call waits until the tool has ended: the kernel may take seconds for a
-//! large ruleset, so that a program that has other things to do makes these calls on a thread of its own. All need root, or the capability
-//! `CAP_NET_ADMIN` in the network namespace.
+//! large ruleset, so that a program that has other things to do makes these calls on a thread of its own. All need root, or the
+//! capability `CAP_NET_ADMIN` in the network namespace.
 //!
 //! [`Syncer`] says when to hand over what. It does nothing itself, reads no clock and can be tested without a kernel.
 //!
@@ -68,7 +68,8 @@ pub use nft::{Nft, NftVersion};
 pub use parameters::{ParameterChange, Parameters};
 pub use syncer::{Pacing, Rules, Script, Step, Syncer};
 
-/// The name of a network namespace as `ip netns` keeps them, in `/run/netns`: 1 to 255 bytes, no slash and no control character, not `.` or `..`.
+/// The name of a network namespace as `ip netns` keeps them, in `/run/netns`: 1 to 255 bytes, no slash and no control character,
+/// not `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetnsName(Box<str>);
 
@@ -135,7 +136,8 @@ pub enum KernelError {
         #[source]
         error: io::Error,
     },
-    /// The tool refused. Of a script for `nft` nothing has been done, it is one transaction; of input for iptables, each table is one.
+    /// The tool refused. Of a script for `nft` nothing has been done, it is one transaction; of input for iptables, each table is
+    /// one.
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// The tool said something that is not what it is known to say.

@@ -41,8 +41,8 @@
 //! connection. While the map is full, new clients go anywhere. The endpoint is kept in the packet's priority while the rules run, which
 //! the first packet of a connection loses. With [`ClientAffinity::Hashed`] nothing is kept: the client's address says where it goes.
 //!
-//! The plan has to be one of [`Mode::Nftables`](crate::plan::Mode::Nftables); of another it is as much as rules can say. The scripts need nft 1.0.6 and Linux 5.13,
-//! and touch only the tables of the [configured name](Config::table).
+//! The plan has to be one of [`Mode::Nftables`](crate::plan::Mode::Nftables); of another it is as much as rules can say. The
+//! scripts need nft 1.0.6 and Linux 5.13, and touch only the tables of the [configured name](Config::table).
 //!
 //! Source: kube-proxy's nftables mode, whose flow through the hooks this is.
 //!
@@ -215,7 +215,8 @@ const fn family_str(family: IpFamily) -> &'static str {
     }
 }
 
-/// A script that puts the rules for a plan in the place of whatever is in the tables, as one transaction. Clients' affinity is lost.
+/// A script that puts the rules for a plan in the place of whatever is in the tables, as one transaction. Clients' affinity is
+/// lost.
 ///
 /// Cost: O(n log n) in endpoints.
 pub fn compile(plan: &Plan, config: &Config) -> String {

@@ -24,9 +24,9 @@
 //! ```
 //!
 //! Readiness, terminating endpoints, traffic policies, topology, source ranges, families, masquerading, and whether to refuse or to
-//! stay silent are all decided here; [`Mode`] has the few things in which data planes differ. A plan is a function of its inputs as a set:
-//! their order changes nothing. When two Services claim one address and port, the older has it (by creation time, then name) and
-//! the other is listed in [`Plan::conflicts`]. What was ignored, and why, is in [`Plan::warnings`].
+//! stay silent are all decided here; [`Mode`] has the few things in which data planes differ. A plan is a function of its inputs as
+//! a set: their order changes nothing. When two Services claim one address and port, the older has it (by creation time, then name)
+//! and the other is listed in [`Plan::conflicts`]. What was ignored, and why, is in [`Plan::warnings`].
 //!
 //! Of several endpoints with one address and port one counts, as
 //! [`EndpointSet::port_seen_from`] chooses.
@@ -83,11 +83,12 @@ pub use warning::{Warning, WarningKind};
 /// The label that says which proxy a Service is for, see [`LocalNode::proxy_name`].
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
-/// The annotation of a Service that names its scheduling [`Algorithm`], as `lc`. A data plane that has only some heeds it as it can.
+/// The annotation of a Service that names its scheduling [`Algorithm`], as `lc`. A data plane that has only some heeds it as it
+/// can.
 pub const SCHEDULER_ANNOTATION: &str = "svcplane/scheduler";
 
-/// The annotation of a Service that gives some of its endpoints a weight other than 1: the name of the object behind it, or its address,
-/// and a number from 1 to 65535, as in `redis-0=3, 10.0.0.7=2`.
+/// The annotation of a Service that gives some of its endpoints a weight other than 1: the name of the object behind it, or its
+/// address, and a number from 1 to 65535, as in `redis-0=3, 10.0.0.7=2`.
 pub const WEIGHTS_ANNOTATION: &str = "svcplane/weights";
 
 /// One port of one Service: what endpoints, rules and counters are known by.
@@ -193,8 +194,9 @@ pub struct Frontend {
     pub ip: Option<IpAddr>,
     /// The port.
     pub port: u16,
-    /// Whose connections are taken; everybody's if empty. Those of others are dropped, whatever the actions say. If the ranges of the
-    /// Service hold the node's primary address, the load balancer's addresses are among them: the kernel may choose one as source on this node.
+    /// Whose connections are taken; everybody's if empty. Those of others are dropped, whatever the actions say. If the ranges of
+    /// the Service hold the node's primary address, the load balancer's addresses are among them: the kernel may choose one as
+    /// source on this node.
     pub source_ranges: Arc<[IpNet]>,
     /// What is done with connections that come from pods, as far as they can be [told apart](LocalDetector).
     pub from_pod: Action,
@@ -254,8 +256,8 @@ pub enum Action {
     Forward {
         /// Those under this policy, of which there is at least one.
         policy: TrafficPolicy,
-        /// Whether it gets the node's address as source, so that the answers come back through the node. One that comes back to the very
-        /// pod that sent it does so in any case.
+        /// Whether it gets the node's address as source, so that the answers come back through the node. One that comes back to the
+        /// very pod that sent it does so in any case.
         masquerade: bool,
     },
     /// It is refused at once: there is no endpoint anywhere.
@@ -306,7 +308,8 @@ pub struct Plan {
     /// The claims of frontends, and those of health checks.
     #[cfg(feature = "iptables")]
     claims: [BTreeSet<Claim>; 2],
-    /// What addresses Services have, with how many frontends each is of; and of how many ports it is a backend [here](PortPlan::here).
+    /// What addresses Services have, with how many frontends each is of; and of how many ports it is a backend
+    /// [here](PortPlan::here).
     addresses: HashMap<IpAddr, Uses, ClaimHasher>,
     /// By family.
     node_ports: [NodePortReach; 2],

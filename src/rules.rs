@@ -1,7 +1,7 @@
 //! What the compilers of rules share: names, slots, ranges, and text that is written fast.
 //!
-//! Names follow from a Service port's identity as kube-proxy forms them, so that the same port has the same name on every node and in
-//! every run:
+//! Names follow from a Service port's identity as kube-proxy forms them, so that the same port has the same name on every node and
+//! in every run:
 //!
 //! ```
 //! use svcplane::name::ObjectName;
@@ -44,8 +44,8 @@ use crate::plan::ServicePortName;
 pub(crate) use slots::Slots;
 pub(crate) use text::Text;
 
-/// The name of a Service's port in rules: 16 letters and digits, the beginning of the SHA-256 of `namespace/name:port` and the transport
-/// in lower case, in base 32.
+/// The name of a Service's port in rules: 16 letters and digits, the beginning of the SHA-256 of `namespace/name:port` and the
+/// transport in lower case, in base 32.
 pub fn port_hash(name: &ServicePortName) -> String {
     Hashes::of(name).port().as_str().into()
 }
@@ -109,8 +109,8 @@ pub(crate) fn seconds(timeout: Duration) -> u64 {
     timeout.as_secs().clamp(1, 86_400)
 }
 
-/// What the names of chains and sets begin with: 1 to 7 upper-case letters and digits, a letter first. The kernel takes names of 28 bytes, of which the
-/// rest needs 21.
+/// What the names of chains and sets begin with: 1 to 7 upper-case letters and digits, a letter first. The kernel takes names of 28
+/// bytes, of which the rest needs 21.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(Box<str>);
 
@@ -166,8 +166,8 @@ pub(crate) fn set_name(prefix: &Prefix, family: crate::net::IpFamily, set: &str)
     alloc::format!("{prefix}-{family}{set}")
 }
 
-/// The names of interfaces that begin with one, with what stands for any rest. No name is longer than 15 bytes: one of 15 is all there is, and tools
-/// refuse more.
+/// The names of interfaces that begin with one, with what stands for any rest. No name is longer than 15 bytes: one of 15 is all
+/// there is, and tools refuse more.
 pub(crate) fn interfaces(prefix: InterfaceName, rest: char) -> String {
     let mut names = String::from(prefix.as_str());
     if names.len() < 15 {

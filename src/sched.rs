@@ -26,8 +26,8 @@
 //!
 //! Source: Linux IPVS, 6.1. New backends go to the *head* of the list, and every algorithm walks from head
 //! to tail. Where the kernel would begin at the head, a seed chooses the place by default, and which of equals comes first: many
-//! instances that are all told the same would all send their first clients to the same backend else. [`Flags::head`] asks for what the
-//! kernel does.
+//! instances that are all told the same would all send their first clients to the same backend else. [`Flags::head`] asks for what
+//! the kernel does.
 //!
 //! | algorithm | picks | found by |
 //! | --- | --- | --- |
@@ -95,8 +95,9 @@ pub trait Scheduler: fmt::Debug {
     /// there is none. Not scanning the list here is what the changes are told for.
     fn pick(&mut self, backends: &Backends, flow: &Flow) -> Option<Place>;
 
-    /// A scheduler that picks as this one would from now on, for one more thread with a copy of this list. It hears of no change: after one,
-    /// this one is asked for another. `None`, the default, if picks depend on connection counts, which then have to be in one place.
+    /// A scheduler that picks as this one would from now on, for one more thread with a copy of this list. It hears of no change:
+    /// after one, this one is asked for another. `None`, the default, if picks depend on connection counts, which then have to be
+    /// in one place.
     ///
     /// What it leaves to chance should be seeded from this one's draws, so that no two draw the same.
     fn another(&mut self, backends: &Backends) -> Option<Self>
@@ -141,8 +142,8 @@ pub struct Flags {
     ///
     /// `DIFFERENCE`: the kernel's default is false, and its `dh` has no such flag.
     pub fallback: bool,
-    /// Walks begin at the head of the list, and of equally loaded backends the one nearest to it comes first. Defaults to false: the
-    /// seed says where, and which. The hashing algorithms do not heed it, as all instances are to choose alike.
+    /// Walks begin at the head of the list, and of equally loaded backends the one nearest to it comes first. Defaults to false:
+    /// the seed says where, and which. The hashing algorithms do not heed it, as all instances are to choose alike.
     ///
     /// `DIFFERENCE`: the kernel always begins at the head.
     pub head: bool,

@@ -36,13 +36,14 @@
 //! several handles and no listed backend has an upper threshold. A handle gets its copy after two picks and as many more as are an
 //! eighth of the backends, and after each change anew.
 //!
-//! All other picks take the balancer's lock, for as long as a [`Balancer::pick`] takes, some tens of nanoseconds: those by `lc` and its
-//! like, of a handle alone, with affinity, and those that except a backend. What a [`Lease`] then reports (established, closing, released)
-//! tries for about a microsecond to get that lock, and is counted at once if it does. If something holds it for longer, such as a
-//! closure or a thread that was descheduled, the report stays with the handle, and whoever has the lock next counts it before doing anything
-//! else. So a lease can be dropped anywhere: in a task that is cancelled, while unwinding, in a closure given to
-//! [`with`](SharedBalancer::with). It never waits for a closure to end, nor for a pick under that lock; only for what another thread is
-//! doing with the same handle, which is a few instructions. (Just a scheduler's own methods are no place for it.)
+//! All other picks take the balancer's lock, for as long as a [`Balancer::pick`] takes, some tens of nanoseconds: those by `lc` and
+//! its like, of a handle alone, with affinity, and those that except a backend. What a [`Lease`] then reports (established,
+//! closing, released) tries for about a microsecond to get that lock, and is counted at once if it does. If something holds it for
+//! longer, such as a closure or a thread that was descheduled, the report stays with the handle, and whoever has the lock next
+//! counts it before doing anything else. So a lease can be dropped anywhere: in a task that is cancelled, while unwinding, in a
+//! closure given to [`with`](SharedBalancer::with). It never waits for a closure to end, nor for a pick under that lock; only for
+//! what another thread is doing with the same handle, which is a few instructions. (Just a scheduler's own methods are no place for
+//! it.)
 //!
 //! **Turns.** Through one handle, picks are those of the plain [`Balancer`]. Several go round each by itself:
 //! `rr` is in turn for each, and all together give every backend the same to within one more than there are handles. What is left to
@@ -64,12 +65,12 @@
 //! costs each handle a copy, some nanoseconds for each backend, and reading counts a look at what each keeps. A handle that comes and goes
 //! with a connection never gets a copy, and one that many threads use at once is a lock that they all want.
 //!
-//! Under the balancer's lock, each connection costs one critical section for its pick and as a rule two more, whatever the number of
-//! threads, so that 64 of them together cannot do more than two that contend: 5,000,000 to 10,000,000 connections a second with `lc`, and what a
-//! lock costs that more threads wait for comes on top. A proxy that picks for each *connection* does not come near that. One that picks for
-//! every *request* on 64 threads may: then give each worker a plain [`Balancer`] of its own, with a seed of its own. Nothing is
-//! shared then, but each knows its own connections only: `lc`, `sed` and their like even out each worker's part of the load rather than the
-//! whole, and an upper threshold holds per worker.
+//! Under the balancer's lock, each connection costs one critical section for its pick and as a rule two more, whatever the number
+//! of threads, so that 64 of them together cannot do more than two that contend: 5,000,000 to 10,000,000 connections a second with
+//! `lc`, and what a lock costs that more threads wait for comes on top. A proxy that picks for each *connection* does not come near
+//! that. One that picks for every *request* on 64 threads may: then give each worker a plain [`Balancer`] of its own, with a seed
+//! of its own. Nothing is shared then, but each knows its own connections only: `lc`, `sed` and their like even out each worker's
+//! part of the load rather than the whole, and an upper threshold holds per worker.
 
 mod inner;
 mod lease;
@@ -93,9 +94,9 @@ use seat::{Delta, NoCopy, Seat, Ticket};
 
 /// A handle on a [`Balancer`] that threads share. Clones are handles on the same one.
 ///
-/// A thread that has a clone of its own is fastest: it picks by a copy of its own where counts do not matter, leases count their references
-/// in the handle that made them, and no two threads write to the same. Making a clone allocates, so it is for a thread or a listener rather
-/// than for each connection.
+/// A thread that has a clone of its own is fastest: it picks by a copy of its own where counts do not matter, leases count their
+/// references in the handle that made them, and no two threads write to the same. Making a clone allocates, so it is for a thread
+/// or a listener rather than for each connection.
 ///
 /// Its methods are those of [`Balancer`], where there is more to read about each; [`with`](Self::with) gives access to the rest.
 pub struct SharedBalancer<S: Scheduler = AnyScheduler> {
@@ -120,8 +121,8 @@ impl<S: Scheduler> SharedBalancer<S> {
         Self { handle: Arc::new(Handle { inner, seat }) }
     }
 
-    /// Picks a backend for a new connection, which counts as inactive until the lease says otherwise. `None` if no backend is usable.
-    /// See [`Balancer::pick`].
+    /// Picks a backend for a new connection, which counts as inactive until the lease says otherwise. `None` if no backend is
+    /// usable. See [`Balancer::pick`].
     #[inline]
     pub fn pick(&self, flow: &Flow, now: Instant) -> Option<Lease<S>> {
         match self.handle.pick(flow, now) {
@@ -209,7 +210,8 @@ impl<S: Scheduler> SharedBalancer<S> {
         self.with(|balancer| balancer.add(backend, now))
     }
 
-    /// Sets a backend's weight and thresholds. The closure runs while the lock is held, as in [`with`](Self::with). See [`Balancer::edit`].
+    /// Sets a backend's weight and thresholds. The closure runs while the lock is held, as in [`with`](Self::with). See
+    /// [`Balancer::edit`].
     ///
     /// # Errors
     ///
@@ -262,9 +264,9 @@ impl<S: Scheduler> SharedBalancer<S> {
 
     /// Gives a closure the balancer, with everything counted: to read counts, or for several changes as one.
     ///
-    /// Picks wait until the closure returns, so it had better be short; those that handles make by themselves go on, by the list as it
-    /// was before. In it, leases can be used and dropped (at about a microsecond each), but another method of this handle or a clone of it
-    /// would wait for ever, or panic.
+    /// Picks wait until the closure returns, so it had better be short; those that handles make by themselves go on, by the list as
+    /// it was before. In it, leases can be used and dropped (at about a microsecond each), but another method of this handle or a
+    /// clone of it would wait for ever, or panic.
     ///
     /// Leases have to do with the balancer that made them: a closure that puts another in its place, were it a clone, leaves them
     /// without effect, and what they had counted as it is in the one that was there.

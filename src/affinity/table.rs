@@ -9,8 +9,8 @@ use siphasher::sip::SipHasher13;
 
 use super::{Mode, Scope, seconds};
 
-/// A call may have to wait until so many slots are moved. An average segment of a full table has 3,100 of the 3,584 for which 4,096 slots are
-/// enough: fewer would waste space, more would leave too little for the traces of removed ones.
+/// A call may have to wait until so many slots are moved. An average segment of a full table has 3,100 of the 3,584 for which 4,096
+/// slots are enough: fewer would waste space, more would leave too little for the traces of removed ones.
 const SEGMENT: usize = 3_100;
 
 /// How many slots are compared for one to make room.
@@ -391,7 +391,8 @@ impl<K: Key> Table<K> {
         Some(slot.value())
     }
 
-    /// Drops one to make room for a key, or for any: of some of a segment the one whose time is over first. The number of its value.
+    /// Drops one to make room for a key, or for any: of some of a segment the one whose time is over first. The number of its
+    /// value.
     pub(super) fn evict(&mut self, key: Option<Hashed<K>>) -> Option<u32> {
         let first = key.map_or(0, |key| self.segment(key.hash));
         let mut nearest = (first..self.segments.len()).chain(0..first);
@@ -408,8 +409,8 @@ impl<K: Key> Table<K> {
         self.remove(At { segment, bucket })
     }
 
-    /// Drops those whose time is over among the next slots, vacant ones included, but goes no further than the end of the table. How many of
-    /// the limit are left.
+    /// Drops those whose time is over among the next slots, vacant ones included, but goes no further than the end of the table.
+    /// How many of the limit are left.
     pub(super) fn sweep<V: Clone + Eq + Hash>(
         &mut self,
         now: u64,
@@ -449,8 +450,8 @@ impl<K: Key> Table<K> {
     }
 }
 
-/// Removed slots leave traces that use a segment up, and the hash table would then double, for good. It is built anew in its size instead, if
-/// a sixteenth of it is free then: with less, that would be too often.
+/// Removed slots leave traces that use a segment up, and the hash table would then double, for good. It is built anew in its size
+/// instead, if a sixteenth of it is free then: with less, that would be too often.
 fn tidy<T>(slots: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
     let most = slots.num_buckets() / 8 * 7;
     if slots.len() + most / 16 < most {

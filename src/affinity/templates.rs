@@ -1,15 +1,15 @@
 //! Persistence templates: which backend the kernel's IPVS keeps a client with, and for how long.
 //!
-//! A template is made by a client's first connection. Those that come after it go where the template says, while its timer runs; each
-//! one starts the timer anew. The template *controls* the connections that were made through it: while one of them is there, the
-//! template stays.
+//! A template is made by a client's first connection. Those that come after it go where the template says, while its timer runs;
+//! each one starts the timer anew. The template *controls* the connections that were made through it: while one of them is there,
+//! the template stays.
 //!
 //! The table belongs to the caller, who lends it to the balancer whose backends it names
 //! ([`Balancer::with_templates`](crate::balancer::Balancer::with_templates)). It can be read at any time; only the balancer, which
 //! counts templates, changes it.
 //!
-//! Source: Linux IPVS, 6.1. `DIFFERENCE`: the kernel's timer wheel lets long timers end up to an eighth late; these end on time. Its
-//! table takes all that memory holds; this one is [bounded](Templates::new).
+//! Source: Linux IPVS, 6.1. `DIFFERENCE`: the kernel's timer wheel lets long timers end up to an eighth late; these end on time.
+//! Its table takes all that memory holds; this one is [bounded](Templates::new).
 //!
 //! Every call is O(log n), but for the growth of the table. A template takes some 150 bytes.
 
@@ -50,16 +50,16 @@ use crate::time::Instant;
 pub struct Persistence {
     /// What clients call.
     pub service: VirtualService,
-    /// How long a template lasts from its last new connection; the kernel takes whole seconds. Another one matters to templates made from
-    /// then on: those that are there keep theirs.
+    /// How long a template lasts from its last new connection; the kernel takes whole seconds. Another one matters to templates
+    /// made from then on: those that are there keep theirs.
     pub timeout: Duration,
     /// IPv4 clients that agree in these bits share a template. Defaults to 255.255.255.255.
     pub netmask: Ipv4Addr,
-    /// IPv6 clients that agree in so many leading bits share a template; more than 128 is as 128. The kernel refuses 0, by which all clients
-    /// share one. Defaults to 128.
+    /// IPv6 clients that agree in so many leading bits share a template; more than 128 is as 128. The kernel refuses 0, by which
+    /// all clients share one. Defaults to 128.
     pub prefix_len: u8,
-    /// The kernel's `expire_quiescent_template`: a template whose backend has weight 0 is not heeded. Defaults to false: clients go on to
-    /// a backend that drains.
+    /// The kernel's `expire_quiescent_template`: a template whose backend has weight 0 is not heeded. Defaults to false: clients go
+    /// on to a backend that drains.
     pub expire_quiescent: bool,
 }
 
@@ -71,8 +71,8 @@ pub enum VirtualService {
     Address {
         /// Its protocol.
         protocol: Protocol,
-        /// Its port. 0 is a service of all ports, where a client has one template for all of them. So it has for 21, FTP, whose data
-        /// connections come to other ports.
+        /// Its port. 0 is a service of all ports, where a client has one template for all of them. So it has for 21, FTP, whose
+        /// data connections come to other ports.
         port: u16,
     },
     /// What a firewall has marked so: a client has one template for all addresses, ports and protocols.
@@ -160,8 +160,8 @@ impl Template {
         self.backend
     }
 
-    /// What its timer is set to by each new connection: what the service had when it was made, or 60 s once its timer has ended with
-    /// connections there.
+    /// What its timer is set to by each new connection: what the service had when it was made, or 60 s once its timer has ended
+    /// with connections there.
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -176,8 +176,8 @@ impl Template {
         self.connections
     }
 
-    /// Whether a new connection can find it. One that was found to lead nowhere cannot be found any more, even if its backend comes back, but
-    /// counts until its timer ends.
+    /// Whether a new connection can find it. One that was found to lead nowhere cannot be found any more, even if its backend comes
+    /// back, but counts until its timer ends.
     pub const fn is_valid(&self) -> bool {
         self.valid
     }
@@ -234,7 +234,8 @@ struct Slot {
 const PUT_OFF: Duration = Duration::from_secs(60);
 
 impl Templates {
-    /// An empty table for at most `capacity` templates (at least 1, at most 2³²−2), with a hash keyed by `seed`, which should be secret.
+    /// An empty table for at most `capacity` templates (at least 1, at most 2³²−2), with a hash keyed by `seed`, which should be
+    /// secret.
     ///
     /// When it is full, the template whose timer ends first of those that control no connection makes room; if there is none, new
     /// clients' connections are made without a template.
@@ -250,8 +251,8 @@ impl Templates {
         }
     }
 
-    /// The valid template with a key, if there is one. Its timer may have ended and this not have been noticed, if no call was given the
-    /// time.
+    /// The valid template with a key, if there is one. Its timer may have ended and this not have been noticed, if no call was
+    /// given the time.
     pub fn find(&self, key: &TemplateKey) -> Option<TemplateId> {
         let same = |&at: &u32| self.at(at).is_some_and(|template| template.key == *key);
         self.index.find(self.hash(key), same).map(|&at| self.id(at))

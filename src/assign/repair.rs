@@ -175,8 +175,8 @@ impl Repair {
 }
 
 impl Pools {
-    /// Does what findings ask for: gives Services what they claim, takes back what has leaked for long enough. How many findings that
-    /// were; the others are for the user to read.
+    /// Does what findings ask for: gives Services what they claim, takes back what has leaked for long enough. How many findings
+    /// that were; the others are for the user to read.
     pub fn repair(&mut self, findings: &[Finding], now: Instant) -> usize {
         let mut done = 0;
         for finding in findings {

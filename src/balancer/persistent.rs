@@ -22,8 +22,8 @@ impl<S: Scheduler> Balancer<S> {
     /// `None` is persistence switched off: picks neither heed nor make templates; those that are there stay until their timers end,
     /// and are heeded again if it is switched on before.
     ///
-    /// The table keeps handles of this balancer's backends, and the balancer counts its templates: lend it to no other, and keep it as long
-    /// as the balancer. Different services that send clients to these backends may share it.
+    /// The table keeps handles of this balancer's backends, and the balancer counts its templates: lend it to no other, and keep it
+    /// as long as the balancer. Different services that send clients to these backends may share it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -66,8 +66,8 @@ impl<S: Scheduler> Balancer<S> {
         Persistent { balancer: self, templates, persistence: persistence.into() }
     }
 
-    /// How many templates name a backend, `PersistConn` of the kernel; 0 for a stale id. They do not count towards thresholds. A removed
-    /// backend is remembered as long as there is one.
+    /// How many templates name a backend, `PersistConn` of the kernel; 0 for a stale id. They do not count towards thresholds. A
+    /// removed backend is remembered as long as there is one.
     pub fn persistent(&self, id: BackendId) -> u32 {
         self.backends.aside(id).map_or(0, |aside| aside.persistent)
     }
@@ -75,13 +75,16 @@ impl<S: Scheduler> Balancer<S> {
 
 /// A balancer with a table of persistence templates lent to it: picks as a kernel makes them for a persistent service.
 ///
-/// A client whose template is good goes where it says; the scheduler is not asked, and its state does not move. It is good while its
-/// backend is listed; overload and weight 0 do not matter, unless [`expire_quiescent`](Persistence::expire_quiescent) says so. If there is no
-/// good one, the scheduler picks, and a template is made. One that is not good is invalidated, even if the scheduler then finds nothing.
+/// A client whose template is good goes where it says; the scheduler is not asked, and its state does not move. It is good while
+/// its backend is listed; overload and weight 0 do not matter, unless [`expire_quiescent`](Persistence::expire_quiescent) says so.
+/// If there is no good one, the scheduler picks, and a template is made. One that is not good is invalidated, even if the scheduler
+/// then finds nothing.
 ///
-/// A template is bound to its backend as a connection is: an overload is looked for when it is made, and the end of one when it is gone.
+/// A template is bound to its backend as a connection is: an overload is looked for when it is made, and the end of one when it is
+/// gone.
 ///
-/// What the kernel has no word for: a backend that is [suspended](Balancer::suspend), or among those tried, makes a template not good.
+/// What the kernel has no word for: a backend that is [suspended](Balancer::suspend), or among those tried, makes a template not
+/// good.
 ///
 /// For one-packet scheduling, release each connection at once.
 #[derive(Debug)]
@@ -91,8 +94,8 @@ pub struct Persistent<'a, S = AnyScheduler> {
     persistence: Option<Persistence>,
 }
 
-/// A connection with the template that controls it, if one does. To be [released](Persistent::release) when it is over; dropping it leaves
-/// it counted, and its template there, for ever.
+/// A connection with the template that controls it, if one does. To be [released](Persistent::release) when it is over; dropping it
+/// leaves it counted, and its template there, for ever.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the connection stays counted until it is given to `Persistent::release`"]
 pub struct Controlled {
@@ -130,8 +133,8 @@ pub enum StaleConnection {
 }
 
 impl<S: Scheduler> Persistent<'_, S> {
-    /// Picks a backend for a new connection and counts it as inactive; its template's timer starts anew. `None` if it has no good template and
-    /// no backend is usable.
+    /// Picks a backend for a new connection and counts it as inactive; its template's timer starts anew. `None` if it has no good
+    /// template and no backend is usable.
     pub fn pick(&mut self, flow: &Flow, now: Instant) -> Option<Controlled> {
         self.run_timers(now, FEW);
         let Some(persistence) = self.persistence else {
@@ -153,8 +156,8 @@ impl<S: Scheduler> Persistent<'_, S> {
         Some(Controlled { conn, template })
     }
 
-    /// Picks among the backends other than `tried`, as after a failed attempt to connect; a client whose template names one of them is
-    /// moved. Otherwise as [`Balancer::pick_except`].
+    /// Picks among the backends other than `tried`, as after a failed attempt to connect; a client whose template names one of them
+    /// is moved. Otherwise as [`Balancer::pick_except`].
     pub fn pick_except(
         &mut self,
         flow: &Flow,
@@ -176,13 +179,13 @@ impl<S: Scheduler> Persistent<'_, S> {
         self.balancer.activate(&mut connection.conn)
     }
 
-    /// Counts a connection as active, and notes in its template that one was [established](crate::affinity::Template::is_assured). For TCP,
-    /// when the handshake is done; UDP never is.
+    /// Counts a connection as active, and notes in its template that one was [established](crate::affinity::Template::is_assured).
+    /// For TCP, when the handshake is done; UDP never is.
     ///
     /// # Errors
     ///
-    /// [`StaleConnection`] for a connection of another balancer or table, as far as ids and address tell; the other of the two hears of
-    /// it all the same.
+    /// [`StaleConnection`] for a connection of another balancer or table, as far as ids and address tell; the other of the two
+    /// hears of it all the same.
     pub fn established(&mut self, connection: &mut Controlled) -> Result<(), StaleConnection> {
         let assured = connection.template.map_or(Ok(()), |id| self.templates.assure(id));
         self.balancer.activate(&mut connection.conn)?;
@@ -214,11 +217,12 @@ impl<S: Scheduler> Persistent<'_, S> {
         Ok(uncontrolled?)
     }
 
-    /// Does what it is time for, in the table and in the [balancer](Balancer::expire): ends templates, or puts them off by 60 s if connections
-    /// through them are there. Every call that is given the time does some of it: picks are right without this, and
+    /// Does what it is time for, in the table and in the [balancer](Balancer::expire): ends templates, or puts them off by 60 s if
+    /// connections through them are there. Every call that is given the time does some of it: picks are right without this, and
     /// [counts](Balancer::persistent) after it.
     ///
-    /// It sees to 1024 templates a call at most: there is more to do as long as [`next_expiry`](Self::next_expiry) is not later than now.
+    /// It sees to 1024 templates a call at most: there is more to do as long as [`next_expiry`](Self::next_expiry) is not later
+    /// than now.
     pub fn expire(&mut self, now: Instant) {
         self.run_timers(now, MANY);
     }

@@ -197,7 +197,8 @@ impl<R: Range, O: Clone + Eq + fmt::Display> Pool<R, O> {
     }
 
     /// Adds a range. What is taken in the pool already is taken in it too; what only the range knows to be taken has
-    /// no owner and stays taken until an owner is [learnt](Self::learn). A range that is there already is in use again if it was drained; the new one is dropped.
+    /// no owner and stays taken until an owner is [learnt](Self::learn). A range that is there already is in use again if it was
+    /// drained; the new one is dropped.
     pub fn add(&mut self, mut range: R) {
         if let Some(same) = self.ranges.iter_mut().find(|m| m.range.key() == range.key()) {
             same.draining = false;

@@ -133,7 +133,8 @@ pub(super) fn write_lead(
     rules.str(" -j ").chain(&lead.chain(config, hash)).str("\n");
 }
 
-/// In the linear layout, what comes back from where a frontend leads, or did not go, must not come to a node port of the same number.
+/// In the linear layout, what comes back from where a frontend leads, or did not go, must not come to a node port of the same
+/// number.
 pub(super) fn write_return(chains: &mut Chains, plan: &Plan, port: &PortPlan, frontend: &Frontend) {
     let comes_back = match Lead::of(frontend) {
         None | Some(Lead::Firewall) => true,
@@ -363,8 +364,8 @@ fn probability(part: u64, whole: u64) -> [u8; 12] {
     text
 }
 
-/// Whether a probability that is halfway between two of ten digits, of which the lower is given, is written as the upper one: it is if
-/// the float is, which may be a little more or less.
+/// Whether a probability that is halfway between two of ten digits, of which the lower is given, is written as the upper one: it is
+/// if the float is, which may be a little more or less.
 #[expect(clippy::cast_precision_loss, reason = "that is how kube-proxy has it")]
 fn is_above(part: u64, whole: u64, lower: u128) -> bool {
     let written = format!("{:.10}", part as f64 / whole as f64);

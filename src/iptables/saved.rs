@@ -28,7 +28,8 @@ const FIXED: [&str; 15] = [
 const KINDS: [&str; 8] = ["SVC-", "SVL-", "EXT-", "FW-", "SEP-", "IP-", "NP-", "HC-"];
 
 impl Prefix {
-    /// Whether a chain is called as those are that are written under this prefix. Kubernetes' own `KUBE-KUBELET-CANARY`, for one, is not.
+    /// Whether a chain is called as those are that are written under this prefix. Kubernetes' own `KUBE-KUBELET-CANARY`, for one,
+    /// is not.
     pub fn names(&self, chain: &str) -> bool {
         let kind = chain.strip_prefix(self.as_str()).and_then(|rest| rest.strip_prefix('-'));
         let writable = chain.len() <= ChainName::MAX && chain.bytes().all(|b| b.is_ascii_graphic());

@@ -1,4 +1,5 @@
-//! A tree over claims, by the digits of address, transport and port: which chains there are, and which of them a change makes others.
+//! A tree over claims, by the digits of address, transport and port: which chains there are, and which of them a change makes
+//! others.
 //!
 //! A range of claims is split by its next digit as long as it holds more than a few. What the tree is like is a function of
 //! the claims alone, and what it is like at some claim follows from the claims near by: neither needs all of them.
@@ -228,8 +229,8 @@ impl Root<'_> {
         }
     }
 
-    /// Writes the chain of a range: where it leads, or for a leaf the rules for each claim. `rules` writes those, and for `None` what is behind
-    /// the tree in the chain in which it begins.
+    /// Writes the chain of a range: where it leads, or for a leaf the rules for each claim. `rules` writes those, and for `None`
+    /// what is behind the tree in the chain in which it begins.
     fn write_chain(
         self,
         claims: Claims<'_>,
@@ -307,8 +308,8 @@ impl Root<'_> {
         table.dead.extend(dead.map(|range| self.chain(*range)));
     }
 
-    /// The ranges that hold what has changed and those next below. All others are what they were: they hold what they held, and so do
-    /// those above them.
+    /// The ranges that hold what has changed and those next below. All others are what they were: they hold what they held, and so
+    /// do those above them.
     fn near(self, claims: Claims<'_>, changed: &Changed) -> BTreeMap<Range, Near> {
         let mut near = BTreeMap::new();
         let mut pending = alloc::vec![self.range];

@@ -7,22 +7,24 @@ use crate::net::IpFamily;
 
 /// What the kernel is told or asked.
 ///
-/// Prints as the arguments that make `ipvsadm` do it; for the additions these are the lines of `ipvsadm -S -n`, which `ipvsadm-restore` reads.
-/// `DIFFERENCE`: thresholds, marks from 2³¹ on and the third flag of `sh` and `mh` come through; `ipvsadm -S` loses them.
+/// Prints as the arguments that make `ipvsadm` do it; for the additions these are the lines of `ipvsadm -S -n`, which
+/// `ipvsadm-restore` reads. `DIFFERENCE`: thresholds, marks from 2³¹ on and the third flag of `sh` and `mh` come through;
+/// `ipvsadm -S` loses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Command {
-    /// Which number the family IPVS has in generic netlink: [`Reply::Family`](crate::ipvs::Reply::Family). All other commands need it. It may
-    /// differ after each start of the machine, or of the module. Prints as `-L`: all that `ipvsadm` does begins with it.
+    /// Which number the family IPVS has in generic netlink: [`Reply::Family`](crate::ipvs::Reply::Family). All other commands need
+    /// it. It may differ after each start of the machine, or of the module. Prints as `-L`: all that `ipvsadm` does begins with it.
     ResolveFamily,
     /// Which version the kernel's IPVS has: [`Reply::Version`](crate::ipvs::Reply::Version). Prints as `-L`, too.
     ReadVersion,
     /// Adds a virtual server.
     AddVirtual(VirtualServer),
-    /// Makes a virtual server as it is said; nothing of what it was stays, but its real servers and statistics. Another scheduler begins anew, the
-    /// same one goes on.
+    /// Makes a virtual server as it is said; nothing of what it was stays, but its real servers and statistics. Another scheduler
+    /// begins anew, the same one goes on.
     EditVirtual(VirtualServer),
-    /// Deletes a virtual server with its real servers. Their connections go on until they time out, unless `net.ipv4.vs.expire_nodest_conn` is set.
+    /// Deletes a virtual server with its real servers. Their connections go on until they time out, unless
+    /// `net.ipv4.vs.expire_nodest_conn` is set.
     DeleteVirtual(VirtualKey),
     /// Asks for a virtual server: [`Reply::Virtual`](crate::ipvs::Reply::Virtual).
     FindVirtual(VirtualKey),
@@ -34,8 +36,8 @@ pub enum Command {
     EditReal(VirtualKey, RealServer),
     /// Deletes a real server.
     DeleteReal(VirtualKey, RealKey),
-    /// Asks for the real servers of a virtual server, in the order of its list: [`Reply::Real`](crate::ipvs::Reply::Real). Of one that does not
-    /// exist there are none.
+    /// Asks for the real servers of a virtual server, in the order of its list: [`Reply::Real`](crate::ipvs::Reply::Real). Of one
+    /// that does not exist there are none.
     ListReal(VirtualKey),
     /// Deletes all virtual servers.
     Flush,
@@ -47,7 +49,8 @@ pub enum Command {
     SetTimeouts(Timeouts),
     /// Starts a daemon.
     StartDaemon(Daemon),
-    /// Stops a daemon. Linux 6.1 does not answer if it was started so shortly before that it has not run yet, and stops it all the same.
+    /// Stops a daemon. Linux 6.1 does not answer if it was started so shortly before that it has not run yet, and stops it all the
+    /// same.
     StopDaemon(DaemonRole),
     /// Asks for the daemons that run: [`Reply::Daemon`](crate::ipvs::Reply::Daemon).
     ListDaemons,

@@ -6,8 +6,8 @@ use core::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 
 use crate::net::InterfaceName;
 
-/// For how many seconds connections are remembered that say no more. `None` leaves one as it is, and is a protocol that the kernel does not
-/// have.
+/// For how many seconds connections are remembered that say no more. `None` leaves one as it is, and is a protocol that the kernel
+/// does not have.
 ///
 /// Prints as `ipvsadm --set` takes it: `900 120 300`.
 #[expect(clippy::exhaustive_structs, reason = "the kernel has these three, in any combination")]
@@ -29,7 +29,8 @@ impl fmt::Display for Timeouts {
     }
 }
 
-/// A daemon of the kernel that shares connections with other machines by multicast, so that one of them can go on where this one ends.
+/// A daemon of the kernel that shares connections with other machines by multicast, so that one of them can go on where this one
+/// ends.
 ///
 /// Prints as `ipvsadm --start-daemon` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

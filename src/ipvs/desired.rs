@@ -17,8 +17,8 @@ use crate::sched::Algorithm;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The scheduler of Services that ask for none by the annotation [`svcplane/scheduler`](crate::plan::SCHEDULER_ANNOTATION), or for one that
-    /// no kernel has. Defaults to `rr`, as in kube-proxy.
+    /// The scheduler of Services that ask for none by the annotation [`svcplane/scheduler`](crate::plan::SCHEDULER_ANNOTATION), or
+    /// for one that no kernel has. Defaults to `rr`, as in kube-proxy.
     pub scheduler: SchedulerName,
     /// What the names of the sets and tables begin with that go with it. Defaults to `SVCP`.
     pub prefix: Prefix,
@@ -74,14 +74,14 @@ impl Desired {
         self.servers.get(key)
     }
 
-    /// The addresses that the node is to have on an interface of its own, sorted: IPVS takes what is delivered to the node itself. Each with
-    /// the whole address as prefix.
+    /// The addresses that the node is to have on an interface of its own, sorted: IPVS takes what is delivered to the node itself.
+    /// Each with the whole address as prefix.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = IpAddr> {
         self.addresses.iter().copied()
     }
 
-    /// What makes all of it where there is nothing. Of a virtual server's real servers the last is added first, since each goes to the head of
-    /// the kernel's list.
+    /// What makes all of it where there is nothing. Of a virtual server's real servers the last is added first, since each goes to
+    /// the head of the kernel's list.
     pub fn commands(&self) -> Vec<Command> {
         let of_server = |(key, desired): (&VirtualKey, &DesiredServer)| {
             let key = *key;
@@ -110,8 +110,8 @@ pub struct ActualServer {
 }
 
 impl Actual {
-    /// Notes a virtual server that the kernel [lists](Command::ListVirtual), with the real servers that it [lists](Command::ListReal) of it. One that
-    /// is noted again is replaced.
+    /// Notes a virtual server that the kernel [lists](Command::ListVirtual), with the real servers that it
+    /// [lists](Command::ListReal) of it. One that is noted again is replaced.
     pub fn insert(&mut self, server: VirtualServer, reals: impl IntoIterator<Item = ListedReal>) {
         let reals = reals.into_iter().map(|real| (real.server.key, real)).collect();
         self.servers.insert(server.key(), ActualServer { server, reals });
@@ -125,8 +125,9 @@ impl Actual {
 
 /// What a plan wants of IPVS. The plan should be one for [`Mode::Ipvs`](crate::plan::Mode::Ipvs).
 ///
-/// There is a virtual server for each frontend, and for a node port one at each of the node's addresses that take them, but for loopback ones. Where two have an address and
-/// port, that of the Service's own address counts. Real servers are masqueraded to, with the weights of the plan.
+/// There is a virtual server for each frontend, and for a node port one at each of the node's addresses that take them, but for
+/// loopback ones. Where two have an address and port, that of the Service's own address counts. Real servers are masqueraded to,
+/// with the weights of the plan.
 ///
 /// ```
 /// use svcplane::ipvs::{self, Config};
@@ -150,7 +151,8 @@ impl Actual {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `DIFFERENCE`: weights are the plan's; kube-proxy's are 1. Virtual servers of node ports are there for all three transports alike.
+/// `DIFFERENCE`: weights are the plan's; kube-proxy's are 1. Virtual servers of node ports are there for all three transports
+/// alike.
 ///
 /// Source: kube-proxy's ipvs mode.
 pub fn compile(plan: &Plan, config: &Config) -> Desired {

@@ -11,17 +11,17 @@ use crate::net::InterfaceName;
 
 /// The kernel has refused a command, of which then nothing is done.
 ///
-/// One number of `errno.h` has different meanings in answer to different commands. The numbers are those of all machines but MIPS, Alpha,
-/// SPARC and PA-RISC, where what [`UnsupportedFamily`](Self::UnsupportedFamily) and [`Unsupported`](Self::Unsupported) stand for is
-/// [`Other`](Self::Other).
+/// One number of `errno.h` has different meanings in answer to different commands. The numbers are those of all machines but MIPS,
+/// Alpha, SPARC and PA-RISC, where what [`UnsupportedFamily`](Self::UnsupportedFamily) and [`Unsupported`](Self::Unsupported) stand
+/// for is [`Other`](Self::Other).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// `EPERM`: the program may not. Reading needs the capability, too.
     #[error("not permitted: expected the capability CAP_NET_ADMIN")]
     NotPermitted,
-    /// `ENOENT`, unless it is one of those below: the kernel has no IPVS, or its module `ip_vs` is not loaded; or it was loaded anew, and the
-    /// family has another number.
+    /// `ENOENT`, unless it is one of those below: the kernel has no IPVS, or its module `ip_vs` is not loaded; or it was loaded
+    /// anew, and the family has another number.
     #[error("the kernel has no family IPVS: expected the module ip_vs to be loaded")]
     NoFamily,
     /// `EEXIST`: it is there already, with whatever content.
@@ -53,8 +53,8 @@ pub enum CommandError {
     /// `ENODEV`: the daemon was to use an interface that does not exist.
     #[error("there is no interface {0}")]
     NoInterface(InterfaceName),
-    /// `EINVAL`: an address that cannot be a real server's, a real server of the other family without tunnel, a timeout that is too long, or
-    /// what this crate cannot say.
+    /// `EINVAL`: an address that cannot be a real server's, a real server of the other family without tunnel, a timeout that is too
+    /// long, or what this crate cannot say.
     #[error("the kernel takes the command for invalid")]
     Invalid,
     /// `ERANGE`: a weight or a threshold, of those that this crate cannot say.

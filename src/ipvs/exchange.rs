@@ -33,8 +33,8 @@ use crate::ipvs::{Command, CommandError, Reply};
 /// assert_eq!(list(28, 1, |_| (), || end.clone()), Ok(vec![]));
 /// ```
 ///
-/// Messages with another number than the request's are passed over: they answer a request that somebody gave up waiting for. So each request on
-/// a socket needs a number of its own, other than 0.
+/// Messages with another number than the request's are passed over: they answer a request that somebody gave up waiting for. So
+/// each request on a socket needs a number of its own, other than 0.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     command: Command,
@@ -52,7 +52,8 @@ pub enum ExchangeError {
     /// The kernel has refused the command.
     #[error(transparent)]
     Refused(#[from] CommandError),
-    /// What was listed has changed meanwhile, and what has come may be neither what there was nor what there is. It is to be asked again.
+    /// What was listed has changed meanwhile, and what has come may be neither what there was nor what there is. It is to be asked
+    /// again.
     #[error("the list has changed while it was read")]
     Interrupted,
     /// Messages were lost.

@@ -48,8 +48,8 @@ impl Sets {
         input
     }
 
-    /// Input for `ipset restore` that leads to these sets from others, which are there; empty if they are the same. What is new comes before
-    /// what goes.
+    /// Input for `ipset restore` that leads to these sets from others, which are there; empty if they are the same. What is new
+    /// comes before what goes.
     pub fn ipset_delta(&self, before: &Self, prefix: &Prefix) -> String {
         let mut input = String::new();
         let mut lines = |what: &str, from: &[BTreeSet<Entry>], to: &[BTreeSet<Entry>]| {

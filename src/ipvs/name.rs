@@ -81,8 +81,8 @@ names! {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     SchedulerName 15 ParseSchedulerNameError "a scheduler";
-    /// The name of a persistence engine, 1 to 16 visible ASCII characters. There is one: `sip`, which keeps a SIP call, not a client's address,
-    /// with its server.
+    /// The name of a persistence engine, 1 to 16 visible ASCII characters. There is one: `sip`, which keeps a SIP call, not a
+    /// client's address, with its server.
     EngineName 16 ParseEngineNameError "a persistence engine";
 }
 

@@ -32,8 +32,8 @@ impl fmt::Display for Element<'_> {
 /// The rules that go with IPVS, and the sets that they go by, for `nft -f -`: one table in each family, named by the
 /// [prefix](Config::prefix), as `svcp-ipvs`, in the place of whatever it holds.
 ///
-/// They do what those of `iptables::beside_ipvs` do, but that health checks are let in only as far as this table is concerned: no table of nftables
-/// can accept what another drops.
+/// They do what those of `iptables::beside_ipvs` do, but that health checks are let in only as far as this table is concerned: no
+/// table of nftables can accept what another drops.
 ///
 /// ```
 /// use svcplane::ipvs::{self, Config};

@@ -10,11 +10,11 @@ use thiserror::Error;
 #[expect(clippy::exhaustive_structs, reason = "the kernel has these two, and every value is legal")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RealKey {
-    /// Its address. The kernel refuses one that is unspecified, broadcast, multicast or, with IPv6, link-local. It may be of another family
-    /// than the virtual server's only behind a [tunnel](Forwarding::Tunnel).
+    /// Its address. The kernel refuses one that is unspecified, broadcast, multicast or, with IPv6, link-local. It may be of
+    /// another family than the virtual server's only behind a [tunnel](Forwarding::Tunnel).
     pub ip: IpAddr,
-    /// Its port. 0 is the one that the client called, which is for virtual servers of a mark or of all ports; with direct routing and
-    /// tunnels no other is ever used.
+    /// Its port. 0 is the one that the client called, which is for virtual servers of a mark or of all ports; with direct routing
+    /// and tunnels no other is ever used.
     pub port: u16,
 }
 
@@ -82,8 +82,8 @@ impl RealServer {
 
 /// As `ipvsadm -S -n` has it, without the `-a` and the virtual server.
 ///
-/// `DIFFERENCE`: `ipvsadm` leaves out thresholds. It has no option for [`Local`](Forwarding::Local) and [`Other`](Forwarding::Other), which print as
-/// what it takes for granted, `-g`.
+/// `DIFFERENCE`: `ipvsadm` leaves out thresholds. It has no option for [`Local`](Forwarding::Local) and
+/// [`Other`](Forwarding::Other), which print as what it takes for granted, `-g`.
 impl fmt::Display for RealServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, forwarding, weight, thresholds } = self;
@@ -122,7 +122,8 @@ pub enum Forwarding {
     Other(OtherForwarding),
 }
 
-/// A number of a way that no real server should have: 4 is the kernel's own, for connections that go past IPVS, and 5 to 7 mean nothing.
+/// A number of a way that no real server should have: 4 is the kernel's own, for connections that go past IPVS, and 5 to 7 mean
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OtherForwarding(u8);
 
@@ -228,7 +229,8 @@ impl Thresholds {
     /// Never overloaded.
     pub const NONE: Self = Self { lower: 0, upper: 0 };
 
-    /// From `upper` connections on, unless that is 0, until there are fewer than `lower`, or than three quarters of `upper` if that is 0.
+    /// From `upper` connections on, unless that is 0, until there are fewer than `lower`, or than three quarters of `upper` if that
+    /// is 0.
     ///
     /// # Errors
     ///

@@ -14,12 +14,13 @@ use super::{
 use crate::net::Protocol;
 use crate::time::Instant;
 
-/// What leads from what the kernel has to what is wanted: the fewest commands, and in an order in which no virtual server is without a
-/// usable real server that has one before and after.
+/// What leads from what the kernel has to what is wanted: the fewest commands, and in an order in which no virtual server is
+/// without a usable real server that has one before and after.
 ///
-/// What is as it should be is not mentioned: an edit that changes nothing makes `wrr` begin anew. Real servers that are no longer wanted are
-/// [drained](Drain): of TCP, one that has connections gets the weight 0, and goes when it has none any more. Virtual servers that are not wanted are deleted,
-/// except those of firewall marks, which no plan has, and those at addresses within `exclude`, which are somebody else's.
+/// What is as it should be is not mentioned: an edit that changes nothing makes `wrr` begin anew. Real servers that are no longer
+/// wanted are [drained](Drain): of TCP, one that has connections gets the weight 0, and goes when it has none any more. Virtual
+/// servers that are not wanted are deleted, except those of firewall marks, which no plan has, and those at addresses within
+/// `exclude`, which are somebody else's.
 ///
 /// ```
 /// use svcplane::ipvs::{self, Actual, Config, VirtualServer};
@@ -40,8 +41,9 @@ pub fn reconcile(desired: &Desired, actual: &Actual, exclude: &[IpNet]) -> Vec<C
 
 /// Drains real servers that are no longer wanted, and no longer than a deadline.
 ///
-/// What is draining is seen in what the kernel has: a weight of 0 where no real server is wanted. A program that was started anew goes on where the last one
-/// stopped, and only the deadlines begin again. A real server that is wanted again gets its weight back, connections and all.
+/// What is draining is seen in what the kernel has: a weight of 0 where no real server is wanted. A program that was started anew
+/// goes on where the last one stopped, and only the deadlines begin again. A real server that is wanted again gets its weight back,
+/// connections and all.
 ///
 /// ```
 /// use std::time::Duration;
@@ -90,8 +92,8 @@ impl Drain {
         commands
     }
 
-    /// The same for what a change concerns: of what the kernel has only [these](Delta::virtual_servers) are looked at, and of what drains
-    /// only what is at these.
+    /// The same for what a change concerns: of what the kernel has only [these](Delta::virtual_servers) are looked at, and of what
+    /// drains only what is at these.
     pub fn delta_commands(
         &mut self,
         delta: &Delta,
@@ -132,7 +134,8 @@ fn is_draining(desired: &Desired, actual: &Actual, key: VirtualKey, real: RealKe
     }
 }
 
-/// Whether connections of a real server are worth waiting for. Those of UDP and SCTP are cut off, as in kube-proxy: they may never end.
+/// Whether connections of a real server are worth waiting for. Those of UDP and SCTP are cut off, as in kube-proxy: they may never
+/// end.
 const fn waits(key: VirtualKey, real: &ListedReal) -> bool {
     let tcp = matches!(key, VirtualKey::Address { protocol: Protocol::Tcp, .. });
     tcp && (real.active > 0 || real.inactive > 0)

@@ -22,7 +22,8 @@ pub enum Reply {
     Timeouts(Timeouts),
     /// A daemon that runs.
     Daemon(Daemon),
-    /// Something that this crate has no value for, such as a virtual server of another protocol. What is with it in a list can be read.
+    /// Something that this crate has no value for, such as a virtual server of another protocol. What is with it in a list can be
+    /// read.
     Unreadable(DecodeError),
 }
 
@@ -135,8 +136,8 @@ impl ListedReal {
     }
 }
 
-/// What went through a virtual server or to a real server since it was made, or since [`Command::Zero`], and at which rate lately. "In" is from
-/// clients, "out" is back to them, of which only masquerading knows.
+/// What went through a virtual server or to a real server since it was made, or since [`Command::Zero`], and at which rate lately.
+/// "In" is from clients, "out" is back to them, of which only masquerading knows.
 ///
 /// Kernels before 4.1 count in 32 bits, all but bytes, and begin at 0 again after 2³²−1.
 #[expect(clippy::exhaustive_structs, reason = "the kernel has these, in any combination")]

@@ -168,8 +168,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// The message is none that says one of the [commands](Command), or what the kernel would refuse before it looks at what there is. Of
-    /// several messages only the first is read.
+    /// The message is none that says one of the [commands](Command), or what the kernel would refuse before it looks at what there
+    /// is. Of several messages only the first is read.
     pub fn decode(message: &[u8]) -> Result<Self, DecodeError> {
         let (message, _) = wire::split_message(message)?;
         let (family_id, flags) = (message.header.message_type, message.header.flags);

@@ -1,4 +1,5 @@
-//! What IPVS does not do itself: masquerading, source ranges, refusals. A small fixed ruleset, and sets that say to which packets it applies.
+//! What IPVS does not do itself: masquerading, source ranges, refusals. A small fixed ruleset, and sets that say to which packets
+//! it applies.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;

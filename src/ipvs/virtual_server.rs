@@ -223,8 +223,8 @@ impl Persistence {
 
 /// A timeout in whole seconds, of which the kernel takes any number.
 ///
-/// It counts in ticks, of which there are 100 to 1000 a second, and a number of seconds that makes 2³² ticks or more wraps around: what is
-/// sure to hold is up to 4,294,967, 49 days. `ipvsadm` takes 1 to 2,678,400, 31 days.
+/// It counts in ticks, of which there are 100 to 1000 a second, and a number of seconds that makes 2³² ticks or more wraps around:
+/// what is sure to hold is up to 4,294,967, 49 days. `ipvsadm` takes 1 to 2,678,400, 31 days.
 #[expect(clippy::exhaustive_structs, reason = "every number is legal")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub u32);

@@ -264,8 +264,8 @@ impl Attributes {
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Attributes that were received. Of those with one number the last counts, and others than those that are asked for do not matter, as in the
-/// kernel: a newer one may have more of them.
+/// Attributes that were received. Of those with one number the last counts, and others than those that are asked for do not matter,
+/// as in the kernel: a newer one may have more of them.
 pub(super) struct Parsed<'a>([Option<&'a [u8]>; 16]);
 
 impl<'a> Parsed<'a> {

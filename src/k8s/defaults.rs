@@ -68,8 +68,8 @@ impl Service {
     /// Brings `clusterIP` and `clusterIPs` of an update of `old` in line, for clients that know the former only. To be done
     /// before [`set_defaults`](Self::set_defaults).
     ///
-    /// Where the plural is left out and the singular is as it was, the plural is as it was; where the plural is as it was and the singular is
-    /// not, the plural follows: it is cleared, or holds the new singular alone.
+    /// Where the plural is left out and the singular is as it was, the plural is as it was; where the plural is as it was and the
+    /// singular is not, the plural follows: it is cleared, or holds the new singular alone.
     ///
     /// Source: Kubernetes `pkg/registry/core/service/storage/normalize.go`.
     pub fn normalize_cluster_ips(&mut self, old: &Self) {

@@ -18,7 +18,8 @@ pub struct Choice {
     pub refused: Vec<(Mode, KernelError)>,
 }
 
-/// Chooses the first of some modes that the tools and the kernel of this machine can carry out, in a network namespace. What only a run would show is not seen.
+/// Chooses the first of some modes that the tools and the kernel of this machine can carry out, in a network namespace. What only a
+/// run would show is not seen.
 ///
 /// ```no_run
 /// use svcplane::kernel;

@@ -44,8 +44,8 @@ impl Conntrack {
         Self::default()
     }
 
-    /// The UDP flows that are tracked, of both families: where clients send to and who answers, each pair once, in order. Reads the whole
-    /// table, which may have some hundred thousand entries, and keeps only these pairs.
+    /// The UDP flows that are tracked, of both families: where clients send to and who answers, each pair once, in order. Reads the
+    /// whole table, which may have some hundred thousand entries, and keeps only these pairs.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Conntrack {
         }
     }
 
-    /// Deletes the entries that keep clients from what a plan says, [`Plan::stale_flows`]; how many there were. To be called when the rules
-    /// for the plan are loaded: an entry that is made anew then is made by them.
+    /// Deletes the entries that keep clients from what a plan says, [`Plan::stale_flows`]; how many there were. To be called when
+    /// the rules for the plan are loaded: an entry that is made anew then is made by them.
     ///
     /// # Errors
     ///

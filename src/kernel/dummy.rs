@@ -10,7 +10,8 @@ use super::tool::{Ended, Tool};
 use super::{KernelError, NetnsName};
 use crate::net::{InterfaceName, IpFamily};
 
-/// A dummy interface, by which this machine takes the addresses of virtual servers for its own: IPVS sees only what is for the machine itself.
+/// A dummy interface, by which this machine takes the addresses of virtual servers for its own: IPVS sees only what is for the
+/// machine itself.
 ///
 /// ```no_run
 /// use svcplane::kernel::DummyInterface;
@@ -23,9 +24,11 @@ use crate::net::{InterfaceName, IpFamily};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It stays down, which addresses do not mind, so that there is no route but to the addresses themselves, and no link-local address.
+/// It stays down, which addresses do not mind, so that there is no route but to the addresses themselves, and no link-local
+/// address.
 ///
-/// `DIFFERENCE`: IPv6 addresses are deprecated ones, as the kernel calls it: it takes none of them for the source of what it sends elsewhere.
+/// `DIFFERENCE`: IPv6 addresses are deprecated ones, as the kernel calls it: it takes none of them for the source of what it sends
+/// elsewhere.
 ///
 /// Source: kube-proxy, whose interface is `kube-ipvs0`. Two programs that keep one interface would delete each other's addresses.
 #[derive(Clone, Debug)]
@@ -52,7 +55,8 @@ impl DummyInterface {
     ///
     /// # Errors
     ///
-    /// If the tool cannot be run, or refuses: if the kernel has no such interfaces, or there is one of the name that is of another kind.
+    /// If the tool cannot be run, or refuses: if the kernel has no such interfaces, or there is one of the name that is of another
+    /// kind.
     pub fn create(&self) -> Result<(), KernelError> {
         let name = self.name.as_str();
         let ended = self.tool().run(&["link", "add", "dev", name, "type", "dummy"], "", |_| ())?;

@@ -32,8 +32,8 @@ use crate::plan::Plan;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Each table of each family is committed at once; one of them may fail when others are done. Others who change the same tables at the
-/// same time are waited for, by the tools' own lock.
+/// Each table of each family is committed at once; one of them may fail when others are done. Others who change the same tables at
+/// the same time are waited for, by the tools' own lock.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Iptables {
@@ -86,8 +86,8 @@ impl Iptables {
     }
 
     /// The variant that is in use in a network namespace, by what kubelet has left as a hint (a chain `KUBE-IPTABLES-HINT` or
-    /// `KUBE-KUBELET-CANARY` in the table `mangle`), or else that with more rules, or else that which `iptables` is, or else one that works. A family
-    /// in which a chain cannot be made (and deleted again) is left out.
+    /// `KUBE-KUBELET-CANARY` in the table `mangle`), or else that with more rules, or else that which `iptables` is, or else one
+    /// that works. A family in which a chain cannot be made (and deleted again) is left out.
     ///
     /// # Errors
     ///
@@ -152,8 +152,8 @@ impl Iptables {
             .ok_or_else(|| KernelError::Unreadable { tool: self.tool(&path).name(), line: said })
     }
 
-    /// Whether the program can carry out what the compiler writes: its version, and that it takes a ruleset with all that there is to one.
-    /// Nothing is changed; whether the kernel has every match is seen when rules are loaded.
+    /// Whether the program can carry out what the compiler writes: its version, and that it takes a ruleset with all that there is
+    /// to one. Nothing is changed; whether the kernel has every match is seen when rules are loaded.
     ///
     /// # Errors
     ///
@@ -174,9 +174,9 @@ impl Iptables {
         Ok(found)
     }
 
-    /// Puts the rules for a plan in the place of whatever is there under the configuration's prefix, and rules that lead there in front of the
-    /// built-in chains; sets the sysctl `route_localnet` if node ports at loopback addresses need it (it is never taken back: others may need it).
-    /// How many bytes of input that took.
+    /// Puts the rules for a plan in the place of whatever is there under the configuration's prefix, and rules that lead there in
+    /// front of the built-in chains; sets the sysctl `route_localnet` if node ports at loopback addresses need it (it is never
+    /// taken back: others may need it). How many bytes of input that took.
     ///
     /// # Errors
     ///
@@ -188,8 +188,8 @@ impl Iptables {
         self.settle(config, |family, saved| iptables::replace(plan, family, config, saved))
     }
 
-    /// Puts the rules that go with IPVS in the place of whatever is there under the configuration's prefix, [`iptables::beside_ipvs`]. How many bytes
-    /// of input that took. The sets that they go by have to be there.
+    /// Puts the rules that go with IPVS in the place of whatever is there under the configuration's prefix,
+    /// [`iptables::beside_ipvs`]. How many bytes of input that took. The sets that they go by have to be there.
     ///
     /// # Errors
     ///
@@ -219,8 +219,9 @@ impl Iptables {
         self.settle(config, |_, saved| iptables::remove(config, saved)).map(|_| ())
     }
 
-    /// How many clients of each endpoint the kernel remembers for session affinity: `ip_list_tot` of the module `xt_recent`, which is 100 unless the
-    /// module was loaded with another number. `None` if it is not loaded yet: `modprobe xt_recent ip_list_tot=10000` does that.
+    /// How many clients of each endpoint the kernel remembers for session affinity: `ip_list_tot` of the module `xt_recent`, which
+    /// is 100 unless the module was loaded with another number. `None` if it is not loaded yet:
+    /// `modprobe xt_recent ip_list_tot=10000` does that.
     pub fn remembered_clients() -> Option<u32> {
         let text = fs::read_to_string("/sys/module/xt_recent/parameters/ip_list_tot").ok()?;
         text.trim().parse().ok()

@@ -41,8 +41,8 @@ use crate::sched::Algorithm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// All calls need the capability `CAP_NET_ADMIN` in the namespace, those that only read included. They wait for the kernel, which carries a
-/// command out before it answers and answers one at a time.
+/// All calls need the capability `CAP_NET_ADMIN` in the namespace, those that only read included. They wait for the kernel, which
+/// carries a command out before it answers and answers one at a time.
 ///
 /// **Others.** Whoever has the capability may change the same virtual servers. A list of many is read in pieces; what is added or deleted
 /// meanwhile, it has or has not, and may make it miss another one.
@@ -57,12 +57,13 @@ pub struct Ipvs {
 impl Ipvs {
     /// The IPVS of the network namespace of the calling thread. The kernel loads its module if it has one and may.
     ///
-    /// An answer is waited for so long, 1 ms to 1 min; what is outside counts as the nearest. It does not bound how long the kernel takes to carry
-    /// a command out.
+    /// An answer is waited for so long, 1 ms to 1 min; what is outside counts as the nearest. It does not bound how long the kernel
+    /// takes to carry a command out.
     ///
     /// # Errors
     ///
-    /// [`KernelError::Netlink`] if there can be no socket. [`KernelError::Ipvs`] with [`CommandError::NoFamily`] if the kernel has no IPVS.
+    /// [`KernelError::Netlink`] if there can be no socket. [`KernelError::Ipvs`] with [`CommandError::NoFamily`] if the kernel has
+    /// no IPVS.
     pub fn open(timeout: Duration) -> Result<Self, KernelError> {
         let mut socket = Socket::open(timeout).map_err(KernelError::Netlink)?;
         let command = Command::ResolveFamily;
@@ -77,8 +78,8 @@ impl Ipvs {
         Ok(Self { socket, family_id })
     }
 
-    /// The IPVS of a named network namespace, which a thread of its own enters for this; that needs the capability `CAP_SYS_ADMIN`. All calls
-    /// are about that namespace then, on whichever thread.
+    /// The IPVS of a named network namespace, which a thread of its own enters for this; that needs the capability `CAP_SYS_ADMIN`.
+    /// All calls are about that namespace then, on whichever thread.
     ///
     /// # Errors
     ///
@@ -129,8 +130,8 @@ impl Ipvs {
         })
     }
 
-    /// All virtual servers with their real servers. What this crate has no value for, such as a virtual server of another protocol, is left
-    /// out.
+    /// All virtual servers with their real servers. What this crate has no value for, such as a virtual server of another protocol,
+    /// is left out.
     ///
     /// # Errors
     ///
@@ -160,8 +161,8 @@ impl Ipvs {
         Ok(listed.into_values().collect())
     }
 
-    /// The real servers of a virtual server, in the kernel's order: the one added last comes first. There are none of one that does not exist.
-    /// What this crate has no value for is left out.
+    /// The real servers of a virtual server, in the kernel's order: the one added last comes first. There are none of one that does
+    /// not exist. What this crate has no value for is left out.
     ///
     /// # Errors
     ///
@@ -235,7 +236,8 @@ impl Ipvs {
         Ok(listed.collect())
     }
 
-    /// What the kernel can do: which of the schedulers that [`Algorithm`] has, by [`has_scheduler`](Self::has_scheduler). It loads their modules.
+    /// What the kernel can do: which of the schedulers that [`Algorithm`] has, by [`has_scheduler`](Self::has_scheduler). It loads
+    /// their modules.
     ///
     /// # Errors
     ///
@@ -252,8 +254,9 @@ impl Ipvs {
         Ok(IpvsSupport { version, schedulers })
     }
 
-    /// Whether the kernel has a scheduler: one that a virtual server has, it has. Otherwise one is made with it, at 198.51.100.0:20000, an
-    /// address of documentation that nobody calls, looked at, and deleted; as kube-proxy does. The kernel loads the module `ip_vs_NAME` for it.
+    /// Whether the kernel has a scheduler: one that a virtual server has, it has. Otherwise one is made with it, at 198.51.100.0:20000,
+    /// an address of documentation that nobody calls, looked at, and deleted; as kube-proxy does. The kernel loads the module
+    /// `ip_vs_NAME` for it.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ use crate::net::IpFamily;
 use crate::plan::{Changes, LocalNode, Plan};
 use crate::time::Instant;
 
-/// A node whose Services IPVS carries out: virtual servers, the interface with their addresses, the sets and the rules that go with them.
+/// A node whose Services IPVS carries out: virtual servers, the interface with their addresses, the sets and the rules that go with
+/// them.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -68,11 +69,13 @@ pub struct IpvsSync {
 }
 
 impl IpvsNode {
-    /// Makes a network namespace ready for it: sets the [parameters](Parameters), makes the interface. `deadline` is as in [`Drain::new`].
+    /// Makes a network namespace ready for it: sets the [parameters](Parameters), makes the interface. `deadline` is as in
+    /// [`Drain::new`].
     ///
     /// # Errors
     ///
-    /// If the kernel has no IPVS or not the scheduler, or one of the tools `ip`, `ipset` and `iptables-restore` is missing or refuses.
+    /// If the kernel has no IPVS or not the scheduler, or one of the tools `ip`, `ipset` and `iptables-restore` is missing or
+    /// refuses.
     pub fn open(
         netns: Option<&NetnsName>,
         config: Config,
@@ -123,8 +126,8 @@ impl IpvsNode {
         })
     }
 
-    /// Leads the kernel on to a plan from the one before these changes, which was synced: of the virtual servers only those are read that the
-    /// change concerns. As [`sync`](Self::sync) where the node is another, or nothing is known of what is loaded.
+    /// Leads the kernel on to a plan from the one before these changes, which was synced: of the virtual servers only those are
+    /// read that the change concerns. As [`sync`](Self::sync) where the node is another, or nothing is known of what is loaded.
     ///
     /// # Errors
     ///
@@ -165,15 +168,16 @@ impl IpvsNode {
         self.iptables.families.contains(&IpFamily::of(ip))
     }
 
-    /// When to sync again although nothing has changed; `None` if nothing drains. At a deadline, and as kube-proxy does, each minute.
+    /// When to sync again although nothing has changed; `None` if nothing drains. At a deadline, and as kube-proxy does, each
+    /// minute.
     pub fn next_sync(&self, now: Instant) -> Option<Instant> {
         let minute = now + Duration::from_secs(60);
         let deadline = self.drain.next_deadline().map_or(minute, |at| at.min(minute).max(now));
         (!self.drain.is_idle()).then_some(deadline)
     }
 
-    /// Takes all away: rules, sets, the interface, and the virtual servers but for those that are [left alone](Self::exclude) and those of firewall
-    /// marks. The kernel parameters stay as they are.
+    /// Takes all away: rules, sets, the interface, and the virtual servers but for those that are [left alone](Self::exclude) and
+    /// those of firewall marks. The kernel parameters stay as they are.
     ///
     /// # Errors
     ///

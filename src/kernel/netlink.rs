@@ -50,7 +50,8 @@ impl Socket {
         Ok(Self { fd, timeout, sequence: 0, buffer: vec![0; BUFFER], unread: false })
     }
 
-    /// Tells or asks the kernel something, and waits for all of the answer. What only asks is asked again if the answer was not whole.
+    /// Tells or asks the kernel something, and waits for all of the answer. What only asks is asked again if the answer was not
+    /// whole.
     pub(super) fn execute(
         &mut self,
         command: &Command,
@@ -105,7 +106,8 @@ impl Socket {
         Ok(len)
     }
 
-    /// Reads away what is left of an answer that was given up. The kernel refuses to begin a list while another one is not read to its end.
+    /// Reads away what is left of an answer that was given up. The kernel refuses to begin a list while another one is not read to
+    /// its end.
     fn drain(&mut self) -> Result<(), IpvsError> {
         let since = Instant::now();
         while self.unread {

@@ -94,8 +94,8 @@ impl Nft {
             .ok_or_else(|| KernelError::Unreadable { tool: self.tool().name(), line: said })
     }
 
-    /// Whether the program and the kernel can carry out what the compiler writes: the program's version, and a dry run of a ruleset with all
-    /// that there is to one, under another name than anybody's.
+    /// Whether the program and the kernel can carry out what the compiler writes: the program's version, and a dry run of a ruleset
+    /// with all that there is to one, under another name than anybody's.
     ///
     /// # Errors
     ///

@@ -34,7 +34,8 @@ use super::{KernelError, NetnsName};
 #[non_exhaustive]
 pub struct Parameters {
     /// Whether this machine answers ARP only for addresses of the interface that it is asked at, which keeps those of the
-    /// [dummy interface](super::DummyInterface) to itself: for load balancers that announce them otherwise. Defaults to false, which sets nothing.
+    /// [dummy interface](super::DummyInterface) to itself: for load balancers that announce them otherwise. Defaults to false,
+    /// which sets nothing.
     pub strict_arp: bool,
     /// The network namespace, which a thread of its own enters. Defaults to `None`, that of the calling thread.
     pub netns: Option<NetnsName>,
@@ -69,8 +70,8 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// [`KernelError::Parameter`] for the first that the kernel does not have, or that this process may not set; those before it are set.
-    /// [`KernelError::Netns`] if the namespace cannot be entered.
+    /// [`KernelError::Parameter`] for the first that the kernel does not have, or that this process may not set; those before it
+    /// are set. [`KernelError::Netns`] if the namespace cannot be entered.
     pub fn set(&self) -> Result<Vec<ParameterChange>, KernelError> {
         let release = read("/proc/sys/kernel/osrelease")?;
         let wanted = self.wanted(&release);

@@ -132,8 +132,8 @@ fn lines(stdout: impl Read, line: &mut impl FnMut(&str)) -> io::Result<()> {
     }
 }
 
-/// The lines of a script that `nft` names, as in `/dev/stdin:3:1-20: Error: No such file or directory`, or `iptables-restore`, as in
-/// `Error occurred at line: 3` or `iptables-restore: line 3 failed`, or `ip`, as in `Command failed -:3`.
+/// The lines of a script that `nft` names, as in `/dev/stdin:3:1-20: Error: No such file or directory`, or `iptables-restore`, as
+/// in `Error occurred at line: 3` or `iptables-restore: line 3 failed`, or `ip`, as in `Command failed -:3`.
 fn complained_of(stderr: &str, script: &str) -> Vec<(usize, String)> {
     let by_nft = |line: &str| {
         let (place, _) = line.split_once(": Error: ")?;

@@ -20,9 +20,9 @@
 //! those are looked at. Objects are filed under each of their pairs. Labels are interned: a pair is stored once,
 //! however many objects have it, and goes with the last of them.
 //!
-//! Filing an object costs O(labels), a selector O(selectors filed in the same place). Selectors of an object: a look-up for each label, and a match for each selector filed
-//! there. Objects of a selector: a match for each object that has the rarest of its pairs; a selector without `=`, `==`
-//! or `in` looks at every object of the namespace. Results are sorted by id.
+//! Filing an object costs O(labels), a selector O(selectors filed in the same place). Selectors of an object: a look-up for each
+//! label, and a match for each selector filed there. Objects of a selector: a match for each object that has the rarest of its
+//! pairs; a selector without `=`, `==` or `in` looks at every object of the namespace. Results are sorted by id.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

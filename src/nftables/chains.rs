@@ -85,8 +85,8 @@ pub(super) fn write_port(sink: &mut impl Sink, config: &Config, port: &PortPlan)
     }
 }
 
-/// The kind of chain that marks packets on their way to a port's endpoints under a policy: a port may have one for each. With a `-` no
-/// longer than a name has room for.
+/// The kind of chain that marks packets on their way to a port's endpoints under a policy: a port may have one for each. With a `-`
+/// no longer than a name has room for.
 const fn marking(policy: TrafficPolicy, masquerade: Masquerade) -> &'static str {
     match (policy, masquerade) {
         (TrafficPolicy::Cluster, _) => masquerade.as_str(),

@@ -66,7 +66,8 @@ pub struct RouteChange<'a> {
 }
 
 impl ServiceChange {
-    /// Each route that there was or is, by port, family and policy: for each port two. Those are among them whose backends stay as they are.
+    /// Each route that there was or is, by port, family and policy: for each port two. Those are among them whose backends stay as
+    /// they are.
     pub fn routes(&self) -> impl Iterator<Item = RouteChange<'_>> {
         fn ports(plan: Option<&Arc<ServicePlan>>) -> Peekable<slice::Iter<'_, PortPlan>> {
             plan.map_or(&[][..], |plan| &plan.ports).iter().peekable()
@@ -92,8 +93,8 @@ impl ServiceChange {
 }
 
 impl<'a> RouteChange<'a> {
-    /// What has to be done with a [`Balancer`](crate::balancer::Balancer) that has the backends of before: first those that go, then those that
-    /// are edited or come, in the order of the backends.
+    /// What has to be done with a [`Balancer`](crate::balancer::Balancer) that has the backends of before: first those that go,
+    /// then those that are edited or come, in the order of the backends.
     pub fn backends(&self) -> impl Iterator<Item = BackendChange> + use<> {
         let of = |port: Option<&'a PortPlan>| {
             port.map_or(&[][..], |port| &port.targets(self.policy).backends)

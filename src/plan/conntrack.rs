@@ -29,18 +29,18 @@ impl ConntrackFlow {
 }
 
 impl Plan {
-    /// The entries that have to be deleted *after* the plan was carried out, since they keep clients from what it says: a UDP client
-    /// that goes on sending from its port refreshes its entry for ever. To be given all there are, at each change of a UDP
+    /// The entries that have to be deleted *after* the plan was carried out, since they keep clients from what it says: a UDP
+    /// client that goes on sending from its port refreshes its entry for ever. To be given all there are, at each change of a UDP
     /// port; entries of other transports end by themselves and are never among them.
     ///
     /// An entry is stale if it is for a Service's port and none of its endpoints that serve answers: one that has gone,
     /// or that never was, as there was no Service when the entry was made. Policies do not matter: a flow may stay
-    /// where it is. An entry that was translated, for an address of the [service CIDRs](super::LocalNode::service_cidrs) that is no Service's
-    /// any more, is stale as well; at other addresses that is not known.
+    /// where it is. An entry that was translated, for an address of the [service CIDRs](super::LocalNode::service_cidrs) that is no
+    /// Service's any more, is stale as well; at other addresses that is not known.
     ///
-    /// Source: kube-proxy's `conntrack` package. `DIFFERENCE`: there, an endpoint that is ready and does not serve is left as well; nothing is deleted for a Service without any endpoint that serves, so that
-    /// its clients stay pinned; a node port is looked for at any address in the world, here at those that take node ports; and the
-    /// endpoint's port is not compared.
+    /// Source: kube-proxy's `conntrack` package. `DIFFERENCE`: there, an endpoint that is ready and does not serve is left as well;
+    /// nothing is deleted for a Service without any endpoint that serves, so that its clients stay pinned; a node port is looked
+    /// for at any address in the world, here at those that take node ports; and the endpoint's port is not compared.
     ///
     /// ```
     /// # use svcplane::plan::{ConntrackFlow, LocalNode, Mode, Plan};

@@ -9,7 +9,8 @@ use crate::net::IpFamily;
 
 /// The health check of a Service of type LoadBalancer under the external policy `Local`: whether this node has endpoints for it.
 ///
-/// The program that embeds the plan listens on the port, at the addresses that take node ports or at all, and answers any HTTP request.
+/// The program that embeds the plan listens on the port, at the addresses that take node ports or at all, and answers any HTTP
+/// request.
 ///
 /// Source: kube-proxy's `healthcheck` package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub struct Health {
     pub service: ObjectName,
     /// Its `healthCheckNodePort`.
     pub port: u16,
-    /// How many addresses of endpoints on this node are ready, in each family that the check is answered in. Terminating ones do not
-    /// count, so that the load balancer leaves the node in time; traffic that still comes goes to them all the same.
+    /// How many addresses of endpoints on this node are ready, in each family that the check is answered in. Terminating ones do
+    /// not count, so that the load balancer leaves the node in time; traffic that still comes goes to them all the same.
     pub local_endpoints: Vec<(IpFamily, usize)>,
 }
 

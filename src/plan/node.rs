@@ -149,7 +149,8 @@ impl LocalNode {
             && self.watches(service)
     }
 
-    /// The same of an EndpointSlice. Others have to be left out of what an [`EndpointSet`](crate::endpoints::EndpointSet) is merged from.
+    /// The same of an EndpointSlice. Others have to be left out of what an [`EndpointSet`](crate::endpoints::EndpointSet) is merged
+    /// from.
     pub fn watches_slice(&self, slice: &EndpointSlice) -> bool {
         self.is_meant(&slice.labels) && !slice.headless
     }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use crate::backend::Backend;
 
 /// As many slots as backends if their weights are equal, so that each gets exactly its part; otherwise as many as the
-/// weights add up to (without a common divisor), as long as these are not more than [`MOST`] for each backend. Beyond that, about `MOST` for each:
-/// then each backend has at least one slot, and at most one connection of `MOST` goes elsewhere than the weights say.
+/// weights add up to (without a common divisor), as long as these are not more than [`MOST`] for each backend. Beyond that, about
+/// `MOST` for each: then each backend has at least one slot, and at most one connection of `MOST` goes elsewhere than the weights
+/// say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slots {
     /// How many slots each backend has, one after the other; `None` is one each.
@@ -59,7 +60,8 @@ impl Slots {
     }
 }
 
-/// Shares slots out by weight: to each its whole part, at least one; what is left goes to the greatest remainders, the first of equals.
+/// Shares slots out by weight: to each its whole part, at least one; what is left goes to the greatest remainders, the first of
+/// equals.
 fn share(weights: &[u64], room: u64) -> Vec<u64> {
     let total: u64 = weights.iter().sum();
     let mut parts = Vec::with_capacity(weights.len());

@@ -25,7 +25,8 @@ pub(super) fn number(end: SocketAddr, port: bool) -> u32 {
 
 const VACANT: u32 = u32::MAX;
 
-/// Slots dealt out to places. Built when it is asked, if the list has changed in a way that matters. Clones share the slots until then.
+/// Slots dealt out to places. Built when it is asked, if the list has changed in a way that matters. Clones share the slots until
+/// then.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     slots: Arc<[u32]>,
@@ -90,8 +91,8 @@ const fn slot(number: u32) -> usize {
     (number.wrapping_mul(0x61c8_8647) >> 24) as usize
 }
 
-/// The backend of a number's slot. If it is not usable and there may be another, the slots from the double of the first on are looked
-/// at, as the kernel does for `sh-fallback`.
+/// The backend of a number's slot. If it is not usable and there may be another, the slots from the double of the first on are
+/// looked at, as the kernel does for `sh-fallback`.
 #[inline]
 pub(super) fn look_up(
     table: &Table,

@@ -238,8 +238,8 @@ impl Backends {
         self.starting > 0
     }
 
-    /// Where the backend is that was at a place before the list was renumbered. Known while [`Change::Renumbered`](super::Change::Renumbered)
-    /// is told.
+    /// Where the backend is that was at a place before the list was renumbered. Known while
+    /// [`Change::Renumbered`](super::Change::Renumbered) is told.
     pub fn renumbered(&self, former: Place) -> Option<Place> {
         self.slots.get(*self.former.get(former.index())? as usize)?.place()
     }

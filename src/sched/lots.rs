@@ -78,9 +78,9 @@ const PATIENCE: usize = 64;
 
 /// Places with weights, drawn in proportion: one or two loads, however many there are.
 ///
-/// Places of about the same weight, up to twice the least, are a class. A draw chooses a class by its sum, then any of its places, and
-/// keeps that with the probability of its weight over the class's greatest: at least every other time. A change moves a place from one class
-/// to another.
+/// Places of about the same weight, up to twice the least, are a class. A draw chooses a class by its sum, then any of its places,
+/// and keeps that with the probability of its weight over the class's greatest: at least every other time. A change moves a place
+/// from one class to another.
 #[derive(Clone, Debug)]
 pub(super) struct Urn {
     draw: Draw,
@@ -195,8 +195,8 @@ impl Urn {
         }
     }
 
-    /// Two different places, the first as probable as its weight says, the second as its weight among the others says; the same one twice
-    /// if there is no other.
+    /// Two different places, the first as probable as its weight says, the second as its weight among the others says; the same one
+    /// twice if there is no other.
     pub(super) fn draw_two(&mut self) -> Option<(Place, Place)> {
         let first = self.draw()?;
         let weight = self.weights[first.index()];

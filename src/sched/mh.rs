@@ -1,8 +1,8 @@
 //! `mh`: Maglev hashing.
 //!
-//! A table of 4093 slots. Every backend walks the slots in an order of its own, made from its address and port, and takes in turn as many
-//! vacant ones as its weight says. The client's address (with its port, if flagged) chooses the slot. When a backend goes, few
-//! clients of the others move.
+//! A table of 4093 slots. Every backend walks the slots in an order of its own, made from its address and port, and takes in turn
+//! as many vacant ones as its weight says. The client's address (with its port, if flagged) chooses the slot. When a backend goes,
+//! few clients of the others move.
 //!
 //! A backend of weight 0 keeps its slots, which is the point: its clients go elsewhere only while it is quiesced, and no
 //! other client moves. The table is dealt out again, with the ways of those that stay kept, by the first pick after a change that

@@ -1,8 +1,8 @@
 //! `p2c`: the better of two.
 //!
 //! Two different usable backends are drawn, each as probable as its weight says, and the one with the fewer connections per weight
-//! (counted as [`wlc`](super::WeightedLeastConnection) counts) is picked; of equals the one drawn first. Nearly as even as the least
-//! of all, without the herd that runs to it where many balancers see the same counts.
+//! (counted as [`wlc`](super::WeightedLeastConnection) counts) is picked; of equals the one drawn first. Nearly as even as the
+//! least of all, without the herd that runs to it where many balancers see the same counts.
 
 use super::lots::Urn;
 use super::wlc::loads;

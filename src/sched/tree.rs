@@ -2,13 +2,13 @@
 //!
 //! A winner tree, sixteen children to a node: the leaves are the places of the list, and each node above knows the best of its
 //! children. A change costs one comparison where it does not touch a winner, and a look at sixteen neighbours a level where it
-//! does; five levels serve a million backends, of which only the lowest is large. A heap would be as cheap, but could not say which of
-//! several equally cheap backends comes first in the list; the kernel takes that one, and so does this tree, as it is over
+//! does; five levels serve a million backends, of which only the lowest is large. A heap would be as cheap, but could not say which
+//! of several equally cheap backends comes first in the list; the kernel takes that one, and so does this tree, as it is over
 //! places.
 //!
-//! A key is one number, so that finding the least of sixteen takes no branches: the cost, then the rank of the place among equals. As
-//! long as all weights are alike, which they nearly always are, the cost is what it is. From the first weight that differs it
-//! is divided by its weight, to so many places that the order is that of the fractions, exactly.
+//! A key is one number, so that finding the least of sixteen takes no branches: the cost, then the rank of the place among equals.
+//! As long as all weights are alike, which they nearly always are, the cost is what it is. From the first weight that differs it is
+//! divided by its weight, to so many places that the order is that of the fractions, exactly.
 
 use alloc::vec::Vec;
 
@@ -70,8 +70,8 @@ impl Number for u64 {
     }
 }
 
-/// The cost by the weight, with 64 bits behind the point: fractions whose denominators have 31 bits at most differ by more than that
-/// resolves, or not at all.
+/// The cost by the weight, with 64 bits behind the point: fractions whose denominators have 31 bits at most differ by more than
+/// that resolves, or not at all.
 impl Number for u128 {
     fn new(key: Option<Key>, rank: u32) -> Self {
         let Some(Key { cost, weight }) = key else {

@@ -1,9 +1,9 @@
 //! `wrr`: weighted round robin.
 //!
-//! A bar comes down from the greatest weight in steps of the weights' greatest common divisor. At each bar the list is walked from head to
-//! tail, and every backend that reaches the bar is picked once; below the lowest bar it starts again at the top. Every
-//! add, edit and removal puts the walk back to the head, and the bar roughly where it was. A backend that starts slowly is passed
-//! over as often as its [share](super::Entry::share) says.
+//! A bar comes down from the greatest weight in steps of the weights' greatest common divisor. At each bar the list is walked from
+//! head to tail, and every backend that reaches the bar is picked once; below the lowest bar it starts again at the top. Every add,
+//! edit and removal puts the walk back to the head, and the bar roughly where it was. A backend that starts slowly is passed over
+//! as often as its [share](super::Entry::share) says.
 //!
 //! The kernel walks; here a tree over places knows the greatest usable weight below each node, so that the next backend that
 //! reaches the bar is found in O(log n), and the next bar that any reaches in O(1).

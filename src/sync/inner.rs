@@ -55,7 +55,8 @@ struct Seats<S> {
 /// How many were made, so that each has a number of its own.
 static OWNERS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often a lease tries to get the lock. To leave it to others costs more than the few tens of nanoseconds for which a pick holds it.
+/// How often a lease tries to get the lock. To leave it to others costs more than the few tens of nanoseconds for which a pick
+/// holds it.
 const PATIENCE: u32 = 16;
 const SPINS: u32 = 4;
 
@@ -110,8 +111,8 @@ impl<S: Scheduler> Inner<S> {
         locked
     }
 
-    /// The lock, with everything counted that matters to a pick: where picks are made by copies, counts do when a removed backend may
-    /// be forgotten.
+    /// The lock, with everything counted that matters to a pick: where picks are made by copies, counts do when a removed backend
+    /// may be forgotten.
     #[inline]
     pub(super) fn lock_to_pick(&self, now: Instant) -> Locked<'_, S> {
         let mut locked = self.lock_uncounted();

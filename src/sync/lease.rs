@@ -11,8 +11,8 @@ use crate::sched::{AnyScheduler, Scheduler};
 
 /// A connection that a pick counted. Dropping it releases it.
 ///
-/// It keeps the balancer alive, not the backend: if that is removed, the lease goes on until it is dropped. Its calls do not wait for
-/// picks, and do not fail.
+/// It keeps the balancer alive, not the backend: if that is removed, the lease goes on until it is dropped. Its calls do not wait
+/// for picks, and do not fail.
 #[must_use = "the connection is released when the lease is dropped"]
 pub struct Lease<S: Scheduler = AnyScheduler> {
     handle: Arc<Handle<S>>,
@@ -39,7 +39,8 @@ impl<S: Scheduler> Lease<S> {
         self.ticket.addr
     }
 
-    /// The backend's handle, for `tried` in [`SharedBalancer::pick_except`](super::SharedBalancer::pick_except) and for [`SharedBalancer::suspend`](super::SharedBalancer::suspend).
+    /// The backend's handle, for `tried` in [`SharedBalancer::pick_except`](super::SharedBalancer::pick_except) and for
+    /// [`SharedBalancer::suspend`](super::SharedBalancer::suspend).
     pub const fn backend(&self) -> BackendId {
         self.ticket.backend
     }
@@ -47,7 +48,8 @@ impl<S: Scheduler> Lease<S> {
     /// The connection is there (TCP: the handshake is done): it counts as active. Only the first call does something, and only
     /// before [`closing`](Self::closing). UDP has no such state, and needs no call.
     ///
-    /// `DIFFERENCE`: the kernel, between client and server, counts it from the SYN on. A proxy that wants this calls it after the pick.
+    /// `DIFFERENCE`: the kernel, between client and server, counts it from the SYN on. A proxy that wants this calls it after the
+    /// pick.
     pub fn established(&mut self) {
         if self.stage < Stage::Established {
             self.stage = Stage::Established;

@@ -124,7 +124,8 @@ impl<S: Scheduler> Seat<S> {
         self.lock().tally.drain(taken);
     }
 
-    /// Takes the copy away, and what is to be counted as [`drain`](Self::drain) does; but what was picked in another epoch counts no more.
+    /// Takes the copy away, and what is to be counted as [`drain`](Self::drain) does; but what was picked in another epoch counts
+    /// no more.
     pub(super) fn withdraw(
         &self,
         epoch: u32,
@@ -141,8 +142,8 @@ impl<S: Scheduler> Seat<S> {
         local.copy.take()
     }
 
-    /// Whether it is worth while to make a copy of so many backends: not before as many picks as cost about the same, nor for the one
-    /// pick of a handle that is made for a connection. A copy that is there is good until `until`.
+    /// Whether it is worth while to make a copy of so many backends: not before as many picks as cost about the same, nor for the
+    /// one pick of a handle that is made for a connection. A copy that is there is good until `until`.
     pub(super) fn wants_copy(&self, backends: usize, until: Instant) -> bool {
         let mut local = self.lock();
         if let Some(copy) = &mut local.copy {
