@@ -3,9 +3,10 @@
 //!
 //! There are no items here.
 
-// Only for rustdoc, which reads it for the documentation (`doc`) and for the examples (`doctest`): a program that depends on the
-// crate compiles nothing of it, and finds no empty modules when it completes a path. docs.rs is rustdoc, and so is `cargo test --doc`.
-#![cfg(any(doc, doctest))]
+// The root has this module only for rustdoc, which reads it for the documentation (`doc`) and for the examples (`doctest`): a
+// program that depends on the crate compiles nothing of it, and no editor offers it empty modules. docs.rs is rustdoc, and so
+// is `cargo test --doc`.
+
 // Chapters name items of all features. Without one of them a link is plain text, and no warning.
 #![cfg_attr(
     not(all(feature = "kernel", feature = "serde", feature = "sync", target_os = "linux")),
