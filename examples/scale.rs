@@ -176,7 +176,8 @@ fn run(args: &Args) -> Result<Report, String> {
     let mut memory_at = Duration::ZERO;
     while let Some((at, event)) = cluster.next_event(args.from == From::Slices) {
         if at >= memory_at {
-            report.days.push(live_bytes().saturating_sub(before));
+            let own = report.times.capacity() * size_of::<Times>();
+            report.days.push(live_bytes().saturating_sub(before + own));
             memory_at += Duration::from_secs(24 * 3_600);
         }
         bar.show(at);

@@ -222,13 +222,23 @@ impl Merged {
         let mut now = Vec::with_capacity(stated.len());
         let mut changed = false;
         for endpoint in stated {
-            while let Some(gone) = before.next_if(|earlier| **earlier < *endpoint.borrow()) {
+            let mut same = None;
+            while let Some(earlier) = before.peek() {
+                let order = (**earlier).cmp(endpoint.borrow());
+                if order.is_gt() {
+                    break;
+                }
+                let Some(earlier) = before.next() else { break };
+                if order.is_eq() {
+                    same = Some(earlier);
+                    break;
+                }
                 changed = true;
                 if counts {
-                    self.set.remove(&source.entry(gone));
+                    self.set.remove(&source.entry(earlier));
                 }
             }
-            if let Some(same) = before.next_if(|earlier| **earlier == *endpoint.borrow()) {
+            if let Some(same) = same {
                 now.push(same);
                 continue;
             }
