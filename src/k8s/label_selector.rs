@@ -130,7 +130,7 @@ impl LabelSelector {
 impl TryFrom<&Selector> for LabelSelector {
     type Error = FieldError;
 
-    /// `=` and `==` become labels, the others expressions.
+    /// `=` and `==` become labels, the others expressions; and so does a second `=` of a key, as labels have each key once.
     ///
     /// # Errors
     ///
@@ -146,11 +146,13 @@ impl TryFrom<&Selector> for LabelSelector {
             let mut values: Vec<String> =
                 requirement.values().iter().map(ToString::to_string).collect();
             let operator = match requirement.operator() {
-                Operator::Equals | Operator::DoubleEquals => {
+                Operator::Equals | Operator::DoubleEquals
+                    if !object.match_labels.contains_key(&key) =>
+                {
                     object.match_labels.insert(key, values.pop().unwrap_or_default());
                     continue;
                 }
-                Operator::In => "In",
+                Operator::Equals | Operator::DoubleEquals | Operator::In => "In",
                 Operator::NotIn => "NotIn",
                 Operator::Exists => "Exists",
                 Operator::DoesNotExist => "DoesNotExist",

@@ -529,6 +529,11 @@ fn selectors_to_objects() {
         let back = made.convert().expect(text).to_string();
         assert_eq!(back, parse(text).to_string().replace("==", "="), "{text:?}");
     }
+    // Labels have each key once.
+    let twice = LabelSelector::try_from(&parse("b=82,b==")).expect("two requirements");
+    assert_eq!(twice, object("b=82", &[("b", "In", &[""])]));
+    let both = twice.convert().expect("a selector");
+    assert!(!both.matches(&Labels::from_iter([("b", "")])) && !both.matches(&Labels::from_iter([("b", "82")])));
     for text in ["a!=b", "foo=bar,a>1", "a<1,foo"] {
         let error = LabelSelector::try_from(&parse(text)).expect_err(text);
         assert_eq!((error.path(), error.kind()), ("selector", Invalid), "{text:?}");
