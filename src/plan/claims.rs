@@ -135,15 +135,13 @@ impl Plan {
         }
         let name = &service.name;
         let mut planned = policy::plan_service(&self.node, self.mode, service, endpoints);
-        let mut own = Vec::new();
+        let mut own = BTreeSet::new();
         planned.settle_claims(|claim| {
             let owner = claims.owner(claim).filter(|owner| *owner != name);
             if owner.is_some() {
                 return owner.cloned();
             }
-            let twice = own.contains(&claim);
-            own.push(claim);
-            twice.then(|| name.clone())
+            (!own.insert(claim)).then(|| name.clone())
         });
         let before = self.services.get(name).cloned();
         if before.as_ref().is_some_and(|before| **before == planned) {
